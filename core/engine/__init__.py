@@ -1,0 +1,19 @@
+"""The engine: device and precision, models in memory, embedding cache, cancellation, timings."""
+
+from core.engine.cache import CacheStats, EmbeddingCache
+from core.engine.cancellation import CancelToken
+from core.engine.device import describe, pick_device, pick_precision
+from core.engine.engine import Engine, get_engine
+from core.engine.timing import StageTimer
+
+__all__ = [
+    "CacheStats",
+    "CancelToken",
+    "EmbeddingCache",
+    "Engine",
+    "StageTimer",
+    "describe",
+    "get_engine",
+    "pick_device",
+    "pick_precision",
+]

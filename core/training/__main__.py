@@ -1,0 +1,37 @@
+"""Train one embedded model: ``python -m core.training NAME --minutes M --out DIR``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from core.training.run import RunConfig
+
+NAMES = ("sam",)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m core.training", description=__doc__)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--minutes", type=float, default=120.0, help="time budget")
+    parser.add_argument("--out", type=Path, default=None, help="default: runs/NAME")
+    parser.add_argument("--data", type=Path, default=Path("data/stickers"), help="sprite folder")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads")
+    parser.add_argument("--resume", action="store_true", help="continue from --out's checkpoint")
+    args = parser.parse_args(arguments)
+    config = RunConfig(
+        out=args.out or Path("runs") / args.name,
+        minutes=args.minutes,
+        device=args.device,
+        resume=args.resume,
+        threads=args.threads,
+    )
+    from core.training import sam
+
+    path = sam.train(config, args.data)
+    print(f"Wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

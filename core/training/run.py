@@ -1,0 +1,171 @@
+"""What every training run shares: time budget, schedule, averaged weights, resuming, the card.
+
+The learning rate follows the share of the time budget that has passed, so that a run of any
+length ends with its schedule and stops cleanly on a machine of any speed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Budget and optimisation of one run."""
+
+    out: Path
+    minutes: float
+    device: str = "auto"
+    resume: bool = False
+    learning_rate: float = 1.2e-3
+    warmup_steps: int = 250
+    weight_decay: float = 0.05
+    average_decay: float = 0.998
+    checkpoint_minutes: float = 5.0
+    threads: int | None = None
+
+
+class TrainingRun:
+    """Steps a model through its time budget.
+
+    Use: ``for step in run.steps(): run.update(loss_of(step))``.
+    """
+
+    def __init__(self, model: nn.Module, config: RunConfig) -> None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+        self.config = config
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="bf16")
+        self.device = self.accelerator.device
+        groups = _decay_groups(model, config.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        average = get_ema_multi_avg_fn(config.average_decay)
+        self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+        self.step = 0
+        self.seconds = 0.0
+        self.figures: dict[str, float] = {}
+        config.out.mkdir(parents=True, exist_ok=True)
+        if config.resume:
+            self._restore()
+
+    @property
+    def progress(self) -> float:
+        """Share of the time budget that has passed, 0 to 1."""
+        return min(1.0, self.seconds / (60 * self.config.minutes))
+
+    def steps(self) -> Iterator[int]:
+        """Yield step numbers until the time is over; keep checkpoints and the curve."""
+        last = saved = time.monotonic()
+        while self.progress < 1:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._learning_rate()
+            yield self.step
+            self.step += 1
+            now = time.monotonic()
+            self.seconds += now - last
+            last = now
+            if self.step % 50 == 0:
+                self._log()
+            if now - saved > 60 * self.config.checkpoint_minutes:
+                self._checkpoint()
+                saved = now
+        self._checkpoint()
+
+    def update(self, loss: Tensor, **figures: Tensor) -> None:
+        """Take one optimiser step, and smooth ``figures`` for the curve."""
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.update_parameters(self.model)
+        for name, value in {"loss": loss, **figures}.items():
+            number = float(value.detach())
+            if math.isfinite(number):
+                self.figures[name] = 0.98 * self.figures.get(name, number) + 0.02 * number
+
+    def export(self, name: str, card: dict[str, Any], *, prefix: str = "") -> Path:
+        """Write the averaged weights under ``prefix`` and their JSON card; return their path."""
+        path = self.config.out / f"{name}.safetensors"
+        state = {
+            key.removeprefix(prefix): value.detach().cpu().contiguous()
+            for key, value in self.average.module.state_dict().items()
+            if key.startswith(prefix)
+        }
+        save_file(state, path)
+        data = path.read_bytes()
+        training = {"steps": self.step, "minutes": round(self.seconds / 60, 1)}
+        card = {
+            **card,
+            "parameters": sum(v.numel() for v in state.values()),
+            "bytes": len(data),
+            "sha256": sha256(data).hexdigest(),
+            "training": {**card.get("training", {}), **training, "device": str(self.device)},
+        }
+        path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+        return path
+
+    def _learning_rate(self) -> float:
+        warmup = min(1.0, (self.step + 1) / self.config.warmup_steps)
+        cosine = 0.5 * (1 + math.cos(math.pi * self.progress))
+        return self.config.learning_rate * warmup * max(cosine, 0.005)
+
+    def _log(self) -> None:
+        path = self.config.out / "curve.csv"
+        row = {"step": self.step, "minutes": round(self.seconds / 60, 2)}
+        row |= {k: round(v, 4) for k, v in self.figures.items()}
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        print(" ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+
+    @property
+    def _checkpoint_path(self) -> Path:
+        return self.config.out / "checkpoint.pt"
+
+    def _checkpoint(self) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        partial = self._checkpoint_path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self._checkpoint_path)
+
+    def _restore(self) -> None:
+        state = torch.load(self._checkpoint_path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """No weight decay on biases, norms and embeddings."""
+    decayed = [p for p in model.parameters() if p.ndim > 1 and p.requires_grad]
+    plain = [p for p in model.parameters() if p.ndim <= 1 and p.requires_grad]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]

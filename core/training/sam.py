@@ -1,0 +1,282 @@
+"""Train the embedded SAM on sticker scenes: ``python -m core.training sam --minutes 120``.
+
+SAM's recipe (paper, section 3 and appendix A): one click or a noisy box, then correction clicks
+from the error region with the former logits as mask input; of three masks for a single prompt
+the best one learns; the IoU head regresses the IoU of each. Two auxiliary losses on the image
+embedding are ours (``losses.py``). Expected on two cores: see the model's card.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.sam.build import build_sam
+from core.sam.config import SamConfig
+from core.sam.decoding import decode_masks
+from core.stickers.atlas import load_atlas
+from core.stickers.scenes import SceneGenerator, Scenes
+from core.training import losses, prompting
+from core.training.prompting import FOREGROUND, PADDING, Targets
+from core.training.run import RunConfig, TrainingRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamTraining:
+    """Sizes of one step; the auxiliary weights fall to nothing with the learning rate."""
+
+    seed: int = 0
+    scenes_per_step: int = 16
+    targets_per_scene: int = 4
+    max_rounds: int = 3
+    pool_size: int = 4096
+    fresh_per_step: int = 4
+    cell_weight: float = 0.5
+    pixel_weight: float = 1.0
+    pixel_dim: int = 16
+
+
+class TrainableSam(nn.Module):
+    """SAM with the head that the pixel affinity loss needs; only ``sam`` is exported."""
+
+    def __init__(self, config: SamConfig, pixel_dim: int) -> None:
+        super().__init__()
+        self.sam = build_sam(config)
+        self.pixel_head = nn.Sequential(
+            nn.Conv2d(config.out_chans, 16 * pixel_dim, 1), nn.PixelShuffle(4)
+        )
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode uint8 (B, 3, S, S) to the embedding (B, C, g, g)."""
+        pixels = (images.float() - self.sam.pixel_mean) / self.sam.pixel_std
+        return self.sam.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
+
+    def decode(
+        self, embeddings: Tensor, coords: Tensor, labels: Tensor, mask_input: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Decode one prompt per row: all four low-res logits and IoU predictions.
+
+        Args:
+            coords: (N, T, 2) as fractions of the picture.
+            labels: (N, T): points, box corners or padding (``prompting``'s codes).
+        """
+        dense = _dense_embedding(self.sam, mask_input, len(embeddings))
+        return decode_masks(
+            self.sam.mask_decoder,
+            image_embeddings=embeddings,
+            image_pe=self.sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=_token_embeddings(self.sam, coords, labels),
+            dense_prompt_embeddings=dense,
+        )
+
+
+def _token_embeddings(sam: Sam, coords: Tensor, labels: Tensor) -> Tensor:
+    """PromptEncoder's sparse embedding for rows that mix clicks and boxes, (N, T, C)."""
+    encoder = sam.prompt_encoder
+    size = encoder.input_image_size
+    tokens = encoder.pe_layer.forward_with_coords(coords * size[0], size)
+    types = torch.stack([e.weight[0] for e in encoder.point_embeddings])  # (4, C)
+    padding = (labels == PADDING)[..., None]
+    typed = tokens + types[labels.clamp(min=0)]
+    return torch.where(padding, encoder.not_a_point_embed.weight[0], typed)
+
+
+def _dense_embedding(sam: Sam, mask_input: Tensor | None, count: int) -> Tensor:
+    encoder = sam.prompt_encoder
+    if mask_input is not None:
+        return encoder.mask_downscaling(mask_input)
+    return encoder.no_mask_embed.weight.view(1, -1, 1, 1).expand(
+        count, -1, *encoder.image_embedding_size
+    )
+
+
+class ScenePool:
+    """A rolling pool of scenes, so that each is seen several times: flipped, recoloured."""
+
+    def __init__(self, generator: SceneGenerator, capacity: int, fresh: int, seed: int) -> None:
+        self.generator, self.capacity, self.fresh = generator, capacity, fresh
+        self.random = torch.Generator().manual_seed(seed)
+        self.pool = generator.batch(32)
+        self.next = 0
+
+    def batch(self, count: int) -> Scenes:
+        """Add fresh scenes (over the oldest ones once full) and draw ``count`` from the pool."""
+        fresh = self.generator.batch(self.fresh)
+        if len(self.pool.images) < self.capacity:
+            self.pool = _each(torch.cat, self.pool, fresh)
+        else:
+            rows = torch.arange(self.next, self.next + self.fresh) % self.capacity
+            for name, stored in self.pool.__dict__.items():
+                stored[rows] = getattr(fresh, name)
+            self.next = (self.next + self.fresh) % self.capacity
+        chosen = torch.randint(len(self.pool.images), (count,), generator=self.random)
+        return self._augment(_each(lambda pair: pair[0][chosen], self.pool))
+
+    def _augment(self, scenes: Scenes) -> Scenes:
+        if torch.rand((), generator=self.random) < 0.5:
+            flipped = ("images", "instance_ids", "part_ids", "region_ids")
+            scenes = replace(scenes, **{k: getattr(scenes, k).flip(-1) for k in flipped})
+        if torch.rand((), generator=self.random) < 0.5:
+            order = torch.randperm(3, generator=self.random)
+            scenes = replace(scenes, images=scenes.images[:, order])
+        return scenes
+
+
+def _each(function: Any, *batches: Scenes) -> Scenes:
+    """Apply ``function`` to the list of same-named tensors of some batches."""
+    names = batches[0].__dict__
+    return Scenes(**{name: function([getattr(b, name) for b in batches]) for name in names})
+
+
+class SamObjective:
+    """The loss of one batch of scenes: auxiliary losses, then rounds of prompts."""
+
+    def __init__(self, model: TrainableSam, config: SamTraining) -> None:
+        self.model, self.config = model, config
+        self.random = torch.Generator().manual_seed(config.seed + 1)
+
+    def __call__(self, scenes: Scenes, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        config = self.config
+        embedding = self.model.encode(scenes.images).float()
+        cell, pixel = self._auxiliary(embedding, scenes)
+        targets = prompting.choose_targets(scenes, config.targets_per_scene, self.random)
+        rounds = 1 + int(progress > 0.08 and self._random() < 0.6)
+        rounds += int(progress > 0.3 and rounds == 2 and self._random() < 0.5)
+        mask, iou, figures = self._prompt_rounds(embedding, targets, min(rounds, config.max_rounds))
+        fade = min(1.0, 2 * (1 - progress))  # the decoder has the last word
+        loss = mask + iou + fade * (config.cell_weight * cell + config.pixel_weight * pixel)
+        return loss, {"mask": mask, "iou": iou, "cell": cell, "pixel": pixel, **figures}
+
+    def _random(self) -> float:
+        return float(torch.rand((), generator=self.random))
+
+    def _auxiliary(self, embedding: Tensor, scenes: Scenes) -> tuple[Tensor, Tensor]:
+        side = embedding.shape[-1]
+        ids = scenes.instance_ids
+        step = ids.shape[-1] // side
+        cells = ids[:, step // 2 :: step, step // 2 :: step].int()
+        pixels = ids[:, 2::4, 2::4].int()
+        on_object = (pixels > 0).flatten(1).float()
+        on_object = torch.where(on_object.sum(1, keepdim=True) > 0, on_object, 1.0)
+        queries = torch.multinomial(on_object.cpu(), 8, True, generator=self.random)
+        return (
+            losses.cell_affinity_loss(embedding, cells),
+            losses.pixel_affinity_loss(
+                self.model.pixel_head(embedding), pixels, queries.to(ids.device)
+            ),
+        )
+
+    def _prompt_rounds(
+        self, embedding: Tensor, targets: Targets, rounds: int
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        embeddings = embedding[targets.scene]
+        side = 4 * embedding.shape[-1]
+        # Covered fractions, not yes or no: where an edge crosses a pixel the logit says how far.
+        coverage = F.adaptive_avg_pool2d(targets.masks[:, None].float(), side)
+        truth = coverage[:, 0] > 0.5
+        coords, labels = self._first_prompts(targets.masks)
+        mask_input, mask_total, iou_total, figures = None, 0.0, 0.0, {}
+        for number in range(rounds):
+            low_res, iou_predictions = self.model.decode(embeddings, coords, labels, mask_input)
+            logits = low_res.float()
+            each = losses.mask_loss(logits, coverage)  # (N, 4)
+            with torch.no_grad():
+                ious = losses.mask_iou(logits, coverage)
+            errors = (iou_predictions.float() - ious) ** 2
+            if number == 0:  # one prompt is ambiguous: the best of three masks learns
+                mask_total = each[:, 1:].min(dim=1).values.mean() + 0.5 * each[:, 0].mean()
+                iou_total = errors.mean()
+                chosen = 1 + iou_predictions[:, 1:].argmax(dim=1)
+                figures = self._first_round_figures(ious, chosen, labels)
+            else:
+                mask_total = mask_total + each[:, 0].mean()
+                iou_total = iou_total + errors[:, 0].mean()
+                chosen = torch.zeros(len(each), dtype=torch.long, device=each.device)
+                figures |= {"later_iou": ious[:, 0].mean()}
+            if number + 1 < rounds:
+                rows = torch.arange(len(chosen), device=chosen.device)
+                mask_input = logits[rows, chosen][:, None].detach()
+                error = (mask_input[:, 0] > 0) ^ truth
+                coords, labels = self._correct(coords, labels, error, truth)
+        return mask_total / rounds, iou_total / rounds, figures
+
+    @staticmethod
+    def _first_round_figures(ious: Tensor, chosen: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        picked = ious.gather(1, chosen[:, None])[:, 0]
+        click = labels[:, 0] == FOREGROUND
+        best = ious[:, 1:].max(dim=1).values
+        return {
+            "click_iou": picked[click].mean(),
+            "oracle_iou": best[click].mean(),
+            "box_iou": picked[~click].mean(),
+        }
+
+    def _first_prompts(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """A click or a noisy box for each mask: coords (N, 2, 2), labels (N, 2)."""
+        half = F.max_pool2d(masks[:, None].float(), 2)[:, 0] > 0
+        inner = torch.rand(len(masks), generator=self.random).to(masks.device) < 0.5
+        points = torch.where(
+            inner[:, None],
+            prompting.sample_point(half, self.random, inner=True),
+            prompting.sample_point(half, self.random),
+        )
+        clicks = torch.stack([points, torch.zeros_like(points)], dim=1)
+        boxes = prompting.noisy_boxes(masks, self.random)
+        is_click = torch.rand(len(masks), generator=self.random).to(masks.device) < 0.5
+        click_labels = torch.tensor([FOREGROUND, PADDING], device=masks.device)
+        box_labels = torch.tensor([prompting.TOP_LEFT, prompting.BOTTOM_RIGHT], device=masks.device)
+        return (
+            torch.where(is_click[:, None, None], clicks, boxes),
+            torch.where(is_click[:, None], click_labels, box_labels),
+        )
+
+    def _correct(
+        self, coords: Tensor, labels: Tensor, error: Tensor, truth: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add a click in the error region; a perfect mask gets a background click (or any)."""
+        perfect = ~error.flatten(1).any(dim=1)
+        region = torch.where(perfect[:, None, None], ~truth, error)
+        point = prompting.sample_point(region, self.random)
+        side = truth.shape[-1]
+        x, y = (point * side).long().clamp(max=side - 1).unbind(dim=1)
+        label = truth[torch.arange(len(truth), device=truth.device), y, x].to(labels)
+        return torch.cat([point[:, None], coords], dim=1), torch.cat([label[:, None], labels], 1)
+
+
+def train(run_config: RunConfig, data: Path, training: SamTraining | None = None) -> Path:
+    """Train within the run's time budget and export ``sam_embedded``; return its path."""
+    training = training or SamTraining()
+    torch.manual_seed(training.seed)
+    config = SamConfig.embedded()
+    model = TrainableSam(config, training.pixel_dim)
+    run = TrainingRun(model, run_config)
+    atlas = load_atlas(data).to(run.device)
+    # A resumed run continues with scenes it has not seen.
+    generator = SceneGenerator(atlas, atlas.training_sprites(), seed=training.seed + run.step)
+    pool = ScenePool(generator, training.pool_size, training.fresh_per_step, training.seed)
+    objective = SamObjective(run.model, training)
+    for _ in run.steps():
+        with run.accelerator.autocast():
+            loss, figures = objective(pool.batch(training.scenes_per_step), run.progress)
+        run.update(loss, **figures)
+    return export(run, config, training)
+
+
+def export(run: TrainingRun, config: SamConfig, training: SamTraining) -> Path:
+    """Write SAM's own weights (without training heads) and their card."""
+    card = {
+        "id": "sam_embedded",
+        "config": asdict(config),
+        "training": {
+            "command": f"python -m core.training sam --minutes {run.config.minutes:g}",
+            "data": "sticker world, training objects, held-out style excluded",
+            **asdict(training),
+        },
+    }
+    return run.export("sam_embedded", card, prefix="sam.")
