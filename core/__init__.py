@@ -1,0 +1,1 @@
+"""Segment Studio without its pages: pictures, prompts, masks, results, models and methods."""
