@@ -7,6 +7,7 @@ data set instead.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument("--model", default=None, help="catalogue id (default: the embedded one)")
     parser.add_argument("--data", type=Path, help="folder of a real data set")
-    parser.add_argument("--stickers", type=Path, default=Path("data/stickers"), help="sprite folder")
+    parser.add_argument(
+        "--stickers", type=Path, default=Path("data/stickers"), help="sprite folder"
+    )
     parser.add_argument("--format", help="of --data: coco, or labels (images/ and masks/)")
     parser.add_argument("--limit", type=int, default=None, help="take only so many pictures")
     args = parser.parse_args(arguments)
@@ -39,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run_sam(args: argparse.Namespace) -> Report:
     """Evaluate a SAM of the catalogue; the sticker world is scored in seen and held-out style."""
     from core.engine import get_engine
-    from core.evaluation.data import folder_examples, sticker_examples
+    from core.evaluation.data import Example, folder_examples, sticker_examples
     from core.evaluation.sam import evaluate
     from core.sam.predictor import Predictor
 
@@ -51,7 +54,9 @@ def run_sam(args: argparse.Namespace) -> Report:
     with engine.model(model_id) as sam:
         predictor = Predictor(sam, model_id=model_id)
         if args.data:
-            examples = islice(folder_examples(args.data, args.format), args.limit)
+            examples: Iterator[Example] = islice(
+                folder_examples(args.data, args.format), args.limit
+            )
         else:
             examples = sticker_examples(args.stickers, count)
         scores = evaluate(predictor, examples)

@@ -70,7 +70,9 @@ def coco_examples(folder: Path) -> Iterator[Example]:
     """
     from pycocotools.coco import COCO
 
-    files = sorted(folder.glob("*.json")) or sorted((folder / "annotations").glob("instances*.json"))
+    files = sorted(folder.glob("*.json")) or sorted(
+        (folder / "annotations").glob("instances*.json")
+    )
     if len(files) != 1:
         raise ImageError(f"{folder} has {len(files)} COCO JSON files: exactly one is needed.")
     coco = COCO(str(files[0]))

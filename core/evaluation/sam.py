@@ -21,7 +21,11 @@ from core.evaluation.metrics import bootstrap_interval, rank_correlation
 from core.sam.predictor import ImageEmbedding, Prediction, Predictor
 
 CLICKS = 3
-AREA_BANDS = {"under_1_percent": (0, 0.01), "1_to_5_percent": (0.01, 0.05), "over_5_percent": (0.05, 1)}
+AREA_BANDS = {
+    "under_1_percent": (0, 0.01),
+    "1_to_5_percent": (0.01, 0.05),
+    "over_5_percent": (0.05, 1),
+}
 
 
 @dataclass

@@ -77,4 +77,7 @@ class SamConfig:
         names = {field.name for field in fields(cls)}
         if unknown := set(values) - names:
             raise TypeError(f"unknown SamConfig values: {', '.join(sorted(unknown))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        arguments: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**arguments)

@@ -133,7 +133,7 @@ def _fit_sprite(image: Image.Image) -> NDArray[np.uint8] | None:
     image = image.crop(box)
     image.thumbnail((SPRITE_SIDE * 4, SPRITE_SIDE * 4))
     scale = (SPRITE_SIDE - 4) / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     image = image.resize(size, Image.Resampling.LANCZOS)
     square = Image.new("RGBA", (SPRITE_SIDE, SPRITE_SIDE))
     square.paste(image, ((SPRITE_SIDE - size[0]) // 2, (SPRITE_SIDE - size[1]) // 2))
@@ -171,8 +171,8 @@ def _iter_crops(folder: Path) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.ui
         is_test = split_of(Path(name).stem) == "test"
         for _ in range(CROPS_PER_PHOTO):
             side = round(min(photo.size) * rng.uniform(0.3, 1.0))
-            left = rng.integers(photo.width - side + 1)
-            top = rng.integers(photo.height - side + 1)
+            left = int(rng.integers(photo.width - side + 1))
+            top = int(rng.integers(photo.height - side + 1))
             crop = photo.resize(
                 (PHOTO_SIDE, PHOTO_SIDE),
                 Image.Resampling.BOX if side > 2 * PHOTO_SIDE else Image.Resampling.LANCZOS,

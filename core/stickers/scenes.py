@@ -187,9 +187,10 @@ class SceneGenerator:
             corner = (centres[n] * self.config.size - alpha.shape[-1] / 2).round().int().tolist()
             if shadow[n, 0] < 0.7:
                 self._cast_shadow(scenes.images[b], alpha, corner, shadow[n, 1:])
-            inside, patch = _overlap(corner, alpha.shape[-1], self.config.size)
-            if inside is None:
+            overlap = _overlap(corner, alpha.shape[-1], self.config.size)
+            if overlap is None:
                 continue
+            inside, patch = overlap
             view = scenes.images[b][:, *inside]
             view.mul_(1 - alpha[patch]).add_(rgb[:, *patch])
             solid = alpha[patch] > 0.5
@@ -199,7 +200,7 @@ class SceneGenerator:
             part_view.copy_(torch.where(solid, parts[patch], part_view))
         return areas
 
-    def _draw_patches(self, indices: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _draw_patches(self, indices: Tensor) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
         """Scale, turn and recolour sprites: per object premultiplied rgb, alpha and parts."""
         count, config = len(indices), self.config
         log_scale = self._uniform(
@@ -220,14 +221,14 @@ class SceneGenerator:
         needed = lengths * (turns.cos().abs() + turns.sin().abs())
         sides = torch.tensor(PATCH_SIDES)
         bucket = torch.bucketize(needed, sides.float()).clamp(max=len(sides) - 1)
-        patches: list[tuple[Tensor, Tensor, Tensor]] = [()] * count  # type: ignore[list-item]
+        patches: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         for b in bucket.unique().tolist():
             rows = (bucket == b).nonzero().flatten()
             theta = _placement(lengths[rows], turns[rows], flips[rows], int(sides[b]))
             rgba, parts = self._warp(indices[rows], theta, int(sides[b]))
             rgb = self._shade(rgba, matrices[rows], ramps[rows], textured[rows])
-            for row, *patch in zip(rows.tolist(), rgb, rgba[:, 3], parts, strict=True):
-                patches[row] = tuple(patch)
+            drawn = zip(rgb, rgba[:, 3], parts, strict=True)
+            patches |= dict(zip(rows.tolist(), drawn, strict=True))
         return patches
 
     def _warp(self, indices: Tensor, theta: Tensor, side: int) -> tuple[Tensor, Tensor]:
@@ -262,8 +263,9 @@ class SceneGenerator:
         blurred = effects.soft_shadow(alpha, margin)
         shift = margin * (random[0] - 0.5)
         moved = [int(corner[0] - margin + shift), int(corner[1] - margin + margin // 3)]
-        inside, patch = _overlap(moved, blurred.shape[-1], self.config.size)
-        if inside is not None:
+        overlap = _overlap(moved, blurred.shape[-1], self.config.size)
+        if overlap is not None:
+            inside, patch = overlap
             image[:, *inside].mul_(1 - float(0.15 + 0.4 * random[1]) * blurred[patch])
 
     # Camera
@@ -299,13 +301,13 @@ def _placement(length: Tensor, turn: Tensor, flip: Tensor, side: int) -> Tensor:
 
 def _overlap(
     corner: list[int], side: int, size: int
-) -> tuple[tuple[slice, slice], tuple[slice, slice]] | tuple[None, None]:
+) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
     """Where a square at ``corner`` (x, y) meets the canvas: slices of canvas and of square."""
     (x, y), inside, patch = corner, [], []
     for start in (y, x):
         low, high = max(0, start), min(size, start + side)
         if low >= high:
-            return None, None
+            return None
         inside.append(slice(low, high))
         patch.append(slice(low - start, high - start))
     return (inside[0], inside[1]), (patch[0], patch[1])

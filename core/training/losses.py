@@ -13,6 +13,7 @@ from torch.nn import functional as F
 FOCAL_ALPHA = 0.25
 FOCAL_GAMMA = 2.0
 FOCAL_WEIGHT = 20.0
+AFFINITY_SCALE = 8.0
 
 
 def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
     return intersection / (predicted | truth).sum(dim=(-2, -1)).clamp(min=1)
 
 
-def cell_affinity_loss(image_embedding: Tensor, cell_ids: Tensor, scale: float = 6.0) -> Tensor:
+def cell_affinity_loss(image_embedding: Tensor, cell_ids: Tensor) -> Tensor:
     """Ask cosine similarity of embedding cells to say "same object".
 
     Binary cross-entropy over all pairs in which one cell lies on an object, pairs of the same
@@ -58,17 +59,17 @@ def cell_affinity_loss(image_embedding: Tensor, cell_ids: Tensor, scale: float =
         image_embedding: (B, C, g, g).
         cell_ids: int (B, g, g), 0 background, else the object that covers the cell.
     """
-    features = F.normalize(image_embedding.flatten(2), dim=1)  # (B, C, N)
-    similarity = torch.einsum("bcn,bcm->bnm", features, features).float()
-    logits = scale * similarity - scale / 2
+    features = F.normalize(image_embedding.float().flatten(2), dim=1)  # (B, C, N)
+    similarity = torch.einsum("bcn,bcm->bnm", features, features)
     ids = cell_ids.flatten(1)
-    same = (ids[:, :, None] == ids[:, None, :]) & (ids > 0)[:, None, :]
-    either = (ids > 0)[:, :, None] | (ids > 0)[:, None, :]
-    return _balanced_cross_entropy(logits, same, either)
+    on_object = ids > 0
+    same = (ids[:, :, None] == ids[:, None, :]) & on_object[:, None, :]
+    either = on_object[:, :, None] | on_object[:, None, :]
+    return _affinity_loss(similarity, same, either)
 
 
 def pixel_affinity_loss(pixel_embedding: Tensor, ids: Tensor, queries: Tensor) -> Tensor:
-    """Ask dot products of pixel embeddings to say "same object", for some query pixels.
+    """Ask cosine similarity of pixel embeddings to say "same object", for some query pixels.
 
     The cheapest promptable model there is: one dot product per pixel. It teaches the encoder
     every outline of a picture at once, where the decoder learns from a few prompts.
@@ -78,15 +79,16 @@ def pixel_affinity_loss(pixel_embedding: Tensor, ids: Tensor, queries: Tensor) -
         ids: int (B, H, W).
         queries: int (B, Q) flat positions.
     """
-    flat, flat_ids = pixel_embedding.flatten(2), ids.flatten(1)
+    flat, flat_ids = F.normalize(pixel_embedding.float().flatten(2), dim=1), ids.flatten(1)
     query = flat.gather(2, queries[:, None].expand(-1, flat.shape[1], -1))  # (B, D, Q)
-    logits = torch.einsum("bdq,bdn->bqn", query, flat).float() / flat.shape[1] ** 0.5
+    similarity = torch.einsum("bdq,bdn->bqn", query, flat)
     same = flat_ids.gather(1, queries)[:, :, None] == flat_ids[:, None, :]  # (B, Q, N)
-    shape = (*same.shape[:2], *ids.shape[1:])
-    return mask_loss(logits.view(shape), same.view(shape).float()).mean()
+    return _affinity_loss(similarity, same, torch.ones_like(same))
 
 
-def _balanced_cross_entropy(logits: Tensor, same: Tensor, counted: Tensor) -> Tensor:
+def _affinity_loss(similarity: Tensor, same: Tensor, counted: Tensor) -> Tensor:
+    """Balanced cross-entropy of "same" against cosine similarity, decided at 0.5."""
+    logits = AFFINITY_SCALE * (similarity - 0.5)
     losses = F.binary_cross_entropy_with_logits(logits, same.float(), reduction="none")
     different = counted & ~same
     positive = (losses * same).sum() / same.sum().clamp(min=1)

@@ -36,6 +36,7 @@ class RunConfig:
     weight_decay: float = 0.05
     average_decay: float = 0.998
     checkpoint_minutes: float = 5.0
+    log_steps: int = 50
     threads: int | None = None
 
 
@@ -80,7 +81,7 @@ class TrainingRun:
             now = time.monotonic()
             self.seconds += now - last
             last = now
-            if self.step % 50 == 0:
+            if self.step % self.config.log_steps == 0:
                 self._log()
             if now - saved > 60 * self.config.checkpoint_minutes:
                 self._checkpoint()

@@ -67,10 +67,12 @@ class TrainableSam(nn.Module):
             labels: (N, T): points, box corners or padding (``prompting``'s codes).
         """
         dense = _dense_embedding(self.sam, mask_input, len(embeddings))
+        with torch.autocast(coords.device.type, enabled=False):
+            image_pe = self.sam.prompt_encoder.get_dense_pe()
         return decode_masks(
             self.sam.mask_decoder,
             image_embeddings=embeddings,
-            image_pe=self.sam.prompt_encoder.get_dense_pe(),
+            image_pe=image_pe,
             sparse_prompt_embeddings=_token_embeddings(self.sam, coords, labels),
             dense_prompt_embeddings=dense,
         )
@@ -80,7 +82,8 @@ def _token_embeddings(sam: Sam, coords: Tensor, labels: Tensor) -> Tensor:
     """PromptEncoder's sparse embedding for rows that mix clicks and boxes, (N, T, C)."""
     encoder = sam.prompt_encoder
     size = encoder.input_image_size
-    tokens = encoder.pe_layer.forward_with_coords(coords * size[0], size)
+    with torch.autocast(coords.device.type, enabled=False):  # half a pixel is lost in bfloat16
+        tokens = encoder.pe_layer.forward_with_coords(coords.float() * size[0], size)
     types = torch.stack([e.weight[0] for e in encoder.point_embeddings])  # (4, C)
     padding = (labels == PADDING)[..., None]
     typed = tokens + types[labels.clamp(min=0)]
@@ -102,7 +105,7 @@ class ScenePool:
     def __init__(self, generator: SceneGenerator, capacity: int, fresh: int, seed: int) -> None:
         self.generator, self.capacity, self.fresh = generator, capacity, fresh
         self.random = torch.Generator().manual_seed(seed)
-        self.pool = generator.batch(32)
+        self.pool = generator.batch(min(capacity, 256))
         self.next = 0
 
     def batch(self, count: int) -> Scenes:
@@ -181,7 +184,9 @@ class SamObjective:
         coverage = F.adaptive_avg_pool2d(targets.masks[:, None].float(), side)
         truth = coverage[:, 0] > 0.5
         coords, labels = self._first_prompts(targets.masks)
-        mask_input, mask_total, iou_total, figures = None, 0.0, 0.0, {}
+        mask_input = None
+        mask_total = iou_total = embedding.new_zeros(())
+        figures: dict[str, Tensor] = {}
         for number in range(rounds):
             low_res, iou_predictions = self.model.decode(embeddings, coords, labels, mask_input)
             logits = low_res.float()
