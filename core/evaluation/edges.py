@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import cKDTree
+from skimage.morphology import skeletonize
 
 from core.evaluation.data import Example
 from core.masks import boundary
@@ -53,7 +54,7 @@ def count_matches(edges: Edges, truth: NDArray[np.bool_]) -> Counts:
     tree = cKDTree(true_points) if len(true_points) else None
     matched, predicted = [], []
     for threshold in THRESHOLDS:
-        points = np.argwhere(edges >= threshold)
+        points = np.argwhere(skeletonize(edges >= threshold))  # as BSDS500's benchmark thins
         predicted.append(len(points))
         matched.append(_matches(points, tree, reach) if tree and len(points) else 0)
     return Counts(np.array(matched), np.array(predicted), len(true_points))

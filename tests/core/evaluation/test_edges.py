@@ -18,7 +18,7 @@ def square() -> np.ndarray:
 def test_perfect_edges_score_one(square: np.ndarray) -> None:
     truth = edges.outline(square)
     figures = edges.edge_figures([edges.count_matches(truth.astype(np.float32), truth)])
-    assert figures["ods"] == figures["ois"] == figures["r50"] == 1
+    assert min(figures["ods"], figures["ois"], figures["r50"]) > 0.97  # thinning rounds corners
 
 
 def test_a_shift_within_reach_counts_and_beyond_does_not(square: np.ndarray) -> None:
@@ -29,12 +29,19 @@ def test_a_shift_within_reach_counts_and_beyond_does_not(square: np.ndarray) -> 
     assert edges.count_matches(far, truth).matched[0] == 0
 
 
-def test_thick_edges_cost_precision(square: np.ndarray) -> None:
+def test_each_true_pixel_matches_once() -> None:
+    truth = np.zeros((400, 400), bool)
+    truth[200, 20:380] = True
+    double = (truth | np.roll(truth, 3, axis=0)).astype(np.float32)
+    counts = edges.count_matches(double, truth)
+    assert (counts.matched[0], counts.predicted[0]) == (360, 720)
+
+
+def test_thick_edges_are_thinned_first(square: np.ndarray) -> None:
     truth = edges.outline(square)
     thick = np.maximum.reduce([np.roll(truth, n, axis=0) for n in (-1, 0, 1)])
     counts = edges.count_matches(thick.astype(np.float32), truth)
-    assert counts.matched[0] == counts.true, "each true pixel matches once"
-    assert counts.predicted[0] > counts.matched[0]
+    assert counts.predicted[0] < 1.1 * counts.true
 
 
 def test_baselines_find_a_clear_square(square: np.ndarray) -> None:
