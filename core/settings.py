@@ -50,6 +50,8 @@ class Settings:
     session_seconds: int = 1800  # how long a visitor's pictures and files outlive the last use
     mcp_server: bool = False
 
+    sticker_folder: str = "data/stickers"  # where training and evaluation keep their sprites
+
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:

@@ -16,6 +16,7 @@ from core.errors import SuiteError
 from core.evaluation.data import Example, folder_examples, sticker_examples
 from core.reports import Report
 from core.sam.predictor import Predictor
+from core.settings import settings
 
 STICKER_DATA = "sticker world, held-out objects, 256 px"
 
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="folder of a real data set")
     parser.add_argument("--format", help="of --data: coco, or labels (images/ and masks/)")
     parser.add_argument(
-        "--stickers", type=Path, default=Path("data/stickers"), help="sprite folder"
+        "--stickers", type=Path, default=Path(settings.sticker_folder), help="sprites"
     )
     parser.add_argument("--limit", type=int, default=None, help="take only so many pictures")
     args = parser.parse_args(arguments)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from core import overlays
 from core.errors import SuiteError
+from core.settings import settings
 from core.stickers.atlas import Atlas, load_atlas
 from core.stickers.captions import caption
 from core.stickers.objects import load_objects
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=("train", "test", "held-out-style"), default="train")
-    parser.add_argument("--data", type=Path, default=Path("data/stickers"), help="sprite folder")
+    parser.add_argument("--data", type=Path, default=Path(settings.sticker_folder), help="sprites")
     args = parser.parse_args(arguments)
     try:
         atlas = load_atlas(args.data)

@@ -22,21 +22,35 @@ from PIL import Image, ImageDraw, ImageFont
 from core.errors import ModelUnavailable
 
 NPM_PACKAGES = {
-    "@lobehub/fluent-emoji-3d": "1.1.0",  # MIT
-    "@lobehub/fluent-emoji-flat": "1.1.0",  # MIT
-    "emoji-datasource-twitter": "16.0.0",  # graphics CC-BY 4.0
-    "openmoji": "17.0.0",  # CC-BY-SA 4.0
-    "emojibase-data": "17.0.0",  # MIT
+    "@lobehub/fluent-emoji-3d": "1.1.0",
+    "@lobehub/fluent-emoji-flat": "1.1.0",
+    "emoji-datasource-twitter": "16.0.0",
+    "openmoji": "17.0.0",
+    "emojibase-data": "17.0.0",
 }
 DEBIAN_PACKAGES = (
-    "fonts-noto-color-emoji",  # OFL 1.1
-    "openclipart-png",  # public domain
-    "mate-backgrounds",  # GPL-2+, some CC-BY-SA
-    "ukui-wallpapers",  # CC-BY-SA 3.0
-    "lomiri-wallpapers-16.04",  # CC-BY 4.0, CC-BY-SA 4.0, CC0
-    "lomiri-wallpapers-20.04",  # CC-BY-SA 4.0
-    "plasma-workspace-wallpapers",  # LGPL-3, CC-BY-SA 4.0
+    "fonts-noto-color-emoji",
+    "openclipart-png",
+    "mate-backgrounds",
+    "ukui-wallpapers",
+    "lomiri-wallpapers-16.04",
+    "lomiri-wallpapers-20.04",
+    "plasma-workspace-wallpapers",
 )
+# For model cards: what the pictures are and whose.
+CREDITS = {
+    "Fluent Emoji, 3D and flat (Microsoft)": "MIT",
+    "Twemoji (Twitter and contributors)": "CC BY 4.0",
+    "OpenMoji": "CC BY-SA 4.0",
+    "Noto Color Emoji (Google), held out from training": "OFL 1.1",
+    "Open Clip Art": "public domain",
+    "emojibase (names)": "MIT",
+    "MATE backgrounds": "GPL-2+",
+    "UKUI wallpapers": "CC BY-SA 3.0",
+    "Lomiri wallpapers": "CC BY 4.0, CC BY-SA 3.0 and 4.0, CC0",
+    "Plasma wallpapers": "LGPL-3",
+    "scikit-image textures (brick, grass, gravel)": "CC0",
+}
 EMOJI_STYLES = ("fluent_3d", "fluent_flat", "twemoji", "openmoji", "noto")
 HELD_OUT_STYLE = "noto"
 NOTO_SIZE = 109  # the only size of its bitmaps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from core.settings import settings
 from core.training.run import RunConfig
 
 NAMES = ("sam",)
@@ -15,7 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--minutes", type=float, default=120.0, help="time budget")
     parser.add_argument("--out", type=Path, default=None, help="default: runs/NAME")
-    parser.add_argument("--data", type=Path, default=Path("data/stickers"), help="sprite folder")
+    parser.add_argument("--data", type=Path, default=Path(settings.sticker_folder), help="sprites")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=None, help="CPU threads")
     parser.add_argument("--resume", action="store_true", help="continue from --out's checkpoint")

@@ -8,9 +8,9 @@ embedding are ours (``losses.py``). Expected on two cores: see the model's card.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from segment_anything.modeling import Sam
@@ -22,6 +22,7 @@ from core.sam.config import SamConfig
 from core.sam.decoding import decode_masks
 from core.stickers.atlas import load_atlas
 from core.stickers.scenes import SceneGenerator, Scenes
+from core.stickers.sources import CREDITS
 from core.training import losses, prompting
 from core.training.prompting import FOREGROUND, PADDING, Targets
 from core.training.run import RunConfig, TrainingRun
@@ -103,23 +104,26 @@ class ScenePool:
     """A rolling pool of scenes, so that each is seen several times: flipped, recoloured."""
 
     def __init__(self, generator: SceneGenerator, capacity: int, fresh: int, seed: int) -> None:
-        self.generator, self.capacity, self.fresh = generator, capacity, fresh
+        self.generator, self.fresh = generator, fresh
         self.random = torch.Generator().manual_seed(seed)
-        self.pool = generator.batch(min(capacity, 256))
-        self.next = 0
+        first = generator.batch(min(capacity, 256))
+        self.pool = _each(lambda x: x.new_empty(capacity, *x.shape[1:]), first)
+        self.filled = self.next = 0
+        self._store(first)
 
     def batch(self, count: int) -> Scenes:
-        """Add fresh scenes (over the oldest ones once full) and draw ``count`` from the pool."""
-        fresh = self.generator.batch(self.fresh)
-        if len(self.pool.images) < self.capacity:
-            self.pool = _each(torch.cat, self.pool, fresh)
-        else:
-            rows = torch.arange(self.next, self.next + self.fresh) % self.capacity
-            for name, stored in self.pool.__dict__.items():
-                stored[rows] = getattr(fresh, name)
-            self.next = (self.next + self.fresh) % self.capacity
-        chosen = torch.randint(len(self.pool.images), (count,), generator=self.random)
-        return self._augment(_each(lambda pair: pair[0][chosen], self.pool))
+        """Add fresh scenes, over the oldest ones once full, and draw ``count`` from the pool."""
+        self._store(self.generator.batch(self.fresh))
+        chosen = torch.randint(self.filled, (count,), generator=self.random)
+        return self._augment(_each(lambda x: x[chosen.to(x.device)], self.pool))
+
+    def _store(self, scenes: Scenes) -> None:
+        capacity, count = len(self.pool.images), len(scenes.images)
+        rows = torch.arange(self.next, self.next + count) % capacity
+        for name, stored in self.pool.__dict__.items():
+            stored[rows.to(stored.device)] = getattr(scenes, name)
+        self.next = (self.next + count) % capacity
+        self.filled = min(capacity, self.filled + count)
 
     def _augment(self, scenes: Scenes) -> Scenes:
         if torch.rand((), generator=self.random) < 0.5:
@@ -131,10 +135,9 @@ class ScenePool:
         return scenes
 
 
-def _each(function: Any, *batches: Scenes) -> Scenes:
-    """Apply ``function`` to the list of same-named tensors of some batches."""
-    names = batches[0].__dict__
-    return Scenes(**{name: function([getattr(b, name) for b in batches]) for name in names})
+def _each(function: Callable[[Tensor], Tensor], scenes: Scenes) -> Scenes:
+    """Apply ``function`` to every tensor of a batch."""
+    return Scenes(**{name: function(tensor) for name, tensor in scenes.__dict__.items()})
 
 
 class SamObjective:
@@ -278,6 +281,7 @@ def export(run: TrainingRun, config: SamConfig, training: SamTraining) -> Path:
     card = {
         "id": "sam_embedded",
         "config": asdict(config),
+        "credits": CREDITS,
         "training": {
             "command": f"python -m core.training sam --minutes {run.config.minutes:g}",
             "data": "sticker world, training objects, held-out style excluded",
