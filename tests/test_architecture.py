@@ -24,7 +24,7 @@ ALLOWED = {
     "exports": PLAIN | {"overlays"},
     "models": PLAIN,
     "engine": PLAIN | {"models"},
-    "stickers": PLAIN,
+    "stickers": PLAIN | {"overlays"},  # to look at scenes
     "sam": BASE,
     "persam": BASE | {"sam"},
     "robustsam": BASE | {"sam"},

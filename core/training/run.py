@@ -22,6 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+LONGEST_STEP = 60.0  # seconds; a process that was suspended has not spent its budget
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -79,7 +81,7 @@ class TrainingRun:
             yield self.step
             self.step += 1
             now = time.monotonic()
-            self.seconds += now - last
+            self.seconds += min(now - last, LONGEST_STEP)
             last = now
             if self.step % self.config.log_steps == 0:
                 self._log()
