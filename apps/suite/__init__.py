@@ -1,0 +1,1 @@
+"""The Gradio suite: one page with a tab for each method."""

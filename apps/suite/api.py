@@ -1,0 +1,314 @@
+"""The public endpoints: stateless, one for each task, everything needed is in the call.
+
+Their parameters are unseen components, because only those take files; names, types, defaults and
+the docstrings here are what clients and the API page show.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Callable
+from functools import wraps
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from apps.suite import models
+from apps.suite.canvas import Picture, grey_png
+from apps.suite.components import MODEL
+from apps.suite.limits import Doorkeeper
+from apps.suite.notices import error_for_client
+from core.errors import ImageError
+from core.exports import record, slug, write_all
+from core.images import LoadedImage, load
+from core.models.catalogue import catalogue
+from core.prompts import Boxes, Points
+
+if TYPE_CHECKING:
+    from core.results import Segmentation
+
+Answer = tuple[str, dict[str, Any], str]  # overlay PNG, record, ZIP
+
+
+class Rows(gr.JSON):
+    """A JSON parameter that says it is a list of rows of numbers."""
+
+    is_template = True
+
+    def __init__(self, row: str, **options: Any) -> None:
+        self._row = row
+        super().__init__([], **options)
+
+    def api_info(self) -> dict[str, Any]:
+        numbers = {"type": "array", "items": {"type": "number"}}
+        return {"type": "array", "items": numbers, "description": f"list of {self._row}"}
+
+
+def add_endpoints(page: gr.Blocks, doorkeeper: Doorkeeper) -> None:
+    """Add all endpoints to the page that is being built."""
+    with gr.Row(visible=False):
+        image = Picture(type="filepath", image_mode=None, label="image")
+        model = gr.Textbox("embedded", label="model")
+        overlay = gr.Image(format="png", label="overlay", interactive=False)
+        result = gr.JSON(label="record")
+        archive = gr.File(label="archive")
+        sides = gr.Number(None, precision=0, label="points_per_side")
+        segment_inputs = [
+            image,
+            Rows("[x, y, 1 foreground or 0 background]", label="points"),
+            Rows("[x0, y0, x1, y1]", label="boxes"),
+            gr.Checkbox(True, label="multimask"),
+            model,
+        ]
+        everything_inputs = [
+            image,
+            sides,
+            gr.Number(None, label="pred_iou_thresh"),
+            gr.Number(None, label="stability_score_thresh"),
+            gr.Number(0, precision=0, label="min_area_px"),
+            model,
+        ]
+        most = gr.Number(1000, precision=0, label="max_proposals")
+        thin = gr.Checkbox(True, label="thin")
+        button = gr.Button()
+
+    outputs = [overlay, result, archive]
+    for function, inputs, returns in (
+        (segment_sam, segment_inputs, outputs),
+        (segment_everything, everything_inputs, outputs),
+        (propose_objects, [image, sides, most, model], outputs),
+        (
+            segment_edges,
+            [image, thin, model],
+            outputs[:2],
+        ),
+    ):
+        button.click(
+            _public(function, doorkeeper), inputs, returns, api_name=function.__name__, **MODEL
+        )
+    gr.api(list_models, api_name="list_models", concurrency_limit=4)
+
+    def health() -> dict:
+        """Say whether the server is well: versions, device, loaded models, waiting requests."""
+        return {"status": "ok", "queue": len(page._queue), **_health()}
+
+    gr.api(health, api_name="health", concurrency_limit=4)
+
+
+def segment_sam(
+    image: str,
+    points: list[list[float]],
+    boxes: list[list[float]],
+    multimask: bool = True,
+    model: str = "embedded",
+) -> Answer:
+    """Segment what points and boxes show in a picture with SAM.
+
+    Points together with at most one box describe one object; several boxes give one object each.
+    Coordinates are pixels of the upright picture, origin at the top left.
+
+    Args:
+        image: the picture: JPEG, PNG, WebP, BMP, TIFF or GIF.
+        points: list of [x, y, label], label 1 for foreground and 0 for background.
+        boxes: list of [x0, y0, x1, y1].
+        multimask: predict three readings and return the one of the highest predicted IoU.
+        model: "embedded", "full", or an id from list_models.
+
+    Returns:
+        The picture with the masks drawn over it (PNG), a record with scores and COCO run lengths,
+        and a ZIP of all files.
+    """
+    from core.engine import get_engine
+    from core.sam.pipeline import segment
+
+    loaded = _load(image)
+    result = segment(
+        get_engine(),
+        models.resolve(model),
+        loaded.image,
+        points=Points.parse(points, loaded.size),
+        boxes=Boxes.parse(boxes, loaded.size),
+        multimask=multimask,
+    )
+    return _answer(loaded, result.segmentation)
+
+
+def segment_everything(
+    image: str,
+    points_per_side: int | None = None,
+    pred_iou_thresh: float | None = None,
+    stability_score_thresh: float | None = None,
+    min_area_px: int = 0,
+    model: str = "embedded",
+) -> Answer:
+    """Segment everything that a grid of points finds in a picture, the largest mask first.
+
+    Args:
+        image: the picture: JPEG, PNG, WebP, BMP, TIFF or GIF.
+        points_per_side: of the grid; 32 for the published models and 16 for the embedded one if
+            not given.
+        pred_iou_thresh: masks of lower predicted IoU are dropped; 0.88, embedded 0.75.
+        stability_score_thresh: masks of lower stability are dropped; 0.95, embedded 0.85.
+        min_area_px: holes are filled and islands dropped below this size.
+        model: "embedded", "full", or an id from list_models.
+
+    Returns:
+        The picture with the masks drawn over it (PNG), a record with scores and COCO run lengths,
+        and a ZIP of all files.
+    """
+    from dataclasses import replace
+
+    from core.engine import get_engine
+    from core.sam.everything import EverythingConfig
+    from core.sam.pipeline import segment_all
+
+    loaded, model_id = _load(image), models.resolve(model)
+    is_embedded = catalogue()[model_id].set == "embedded"
+    preset = EverythingConfig.embedded() if is_embedded else EverythingConfig()
+    wanted: dict[str, Any] = {
+        "points_per_side": points_per_side,
+        "pred_iou_thresh": pred_iou_thresh,
+        "stability_score_thresh": stability_score_thresh,
+        "min_mask_region_area": min_area_px,
+    }
+    config = replace(preset, **{key: value for key, value in wanted.items() if value is not None})
+    return _answer(loaded, segment_all(get_engine(), model_id, loaded.image, config))
+
+
+def propose_objects(
+    image: str,
+    points_per_side: int | None = None,
+    max_proposals: int = 1000,
+    model: str = "embedded",
+) -> Answer:
+    """Propose objects in a picture, the best mean of predicted IoU and stability first.
+
+    Args:
+        image: the picture: JPEG, PNG, WebP, BMP, TIFF or GIF.
+        points_per_side: of the grid; 64 for the published models and 32 for the embedded one if
+            not given.
+        max_proposals: masks returned at most.
+        model: "embedded", "full", or an id from list_models.
+
+    Returns:
+        The picture with the masks drawn over it (PNG), a record with scores and COCO run lengths,
+        and a ZIP of all files.
+    """
+    from dataclasses import replace
+
+    from core.engine import get_engine
+    from core.sam.pipeline import find_proposals
+    from core.sam.proposals import ProposalConfig
+
+    loaded, model_id = _load(image), models.resolve(model)
+    is_embedded = catalogue()[model_id].set == "embedded"
+    preset = ProposalConfig.embedded() if is_embedded else ProposalConfig()
+    config = replace(
+        preset,
+        points_per_side=points_per_side or preset.points_per_side,
+        max_proposals=min(max_proposals, preset.max_proposals),
+    )
+    return _answer(loaded, find_proposals(get_engine(), model_id, loaded.image, config))
+
+
+def segment_edges(
+    image: str, thin: bool = True, model: str = "embedded"
+) -> tuple[str, dict[str, Any]]:
+    """Detect the edges of a picture with SAM, which was never trained for it.
+
+    Args:
+        image: the picture: JPEG, PNG, WebP, BMP, TIFF or GIF.
+        thin: keep ridges only, for lines of one pixel.
+        model: "embedded", "full", or an id from list_models.
+
+    Returns:
+        Edge strength as 8-bit grey PNG of the picture's size, and how it was made.
+    """
+    from core.engine import get_engine
+    from core.sam.pipeline import find_edges
+
+    loaded = _load(image)
+    found = find_edges(get_engine(), models.resolve(model), loaded.image, thin=thin)
+    path = _folder() / f"{slug(loaded.stem) or 'image'}_sam_edges.png"
+    path.write_bytes(grey_png(found.edges))
+    height, width = loaded.size
+    return str(path), {
+        "method": "sam_edges",
+        "model": found.model,
+        "model_set": found.model_set,
+        "image": {"width": width, "height": height},
+        "parameters": {"thin": thin},
+        "seconds": found.seconds,
+        "warnings": list(loaded.notices),
+    }
+
+
+def list_models() -> dict:
+    """List the models: id, set, title, licence, size, and whether the weights are here."""
+    return {
+        "models": [
+            {
+                "id": entry.id,
+                "method": entry.method,
+                "set": entry.set,
+                "title": entry.title,
+                "note": entry.note,
+                "license": entry.license,
+                "source": entry.source,
+                "bytes": entry.bytes,
+                "memory_mib": entry.memory_mib,
+                "present": models.is_here(entry.id),
+            }
+            for entry in catalogue().values()
+        ]
+    }
+
+
+def _health() -> dict[str, Any]:
+    from core.engine import get_engine
+
+    packages = ("gradio", "torch", "numpy", "pillow")
+    return {
+        "versions": {name: version(name) for name in packages},
+        "models_present": [entry.id for entry in catalogue().values() if models.is_here(entry.id)],
+        "engine": get_engine().status(),
+    }
+
+
+def _public(function: Callable[..., Any], doorkeeper: Doorkeeper) -> Callable[..., Any]:
+    """Make a function an endpoint: limited, and with errors that say what to do."""
+
+    @wraps(function)
+    def endpoint(*args: Any) -> Any:
+        try:
+            doorkeeper.check()
+            return function(*args)
+        except Exception as error:
+            raise error_for_client(error) from None
+
+    return endpoint
+
+
+def _load(path: str | None) -> LoadedImage:
+    if path is None:
+        raise ImageError("There is no picture; give one as `image`.")
+    return load(path)
+
+
+def _answer(loaded: LoadedImage, result: Segmentation) -> Answer:
+    files = write_all(loaded.image, result, loaded.stem, _folder())
+    told = record(result)
+    told["warnings"] = [*loaded.notices, *told["warnings"]]
+    return str(files.overlay), told, str(files.archive)
+
+
+def _folder() -> Path:
+    """Make a folder for one call; gradio deletes what it served from it on its schedule."""
+    root = os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()
+    folder = Path(root, f"call-{secrets.token_hex(16)}")
+    folder.mkdir(parents=True, mode=0o700)
+    return folder

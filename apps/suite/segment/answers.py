@@ -1,0 +1,246 @@
+"""Ask the model: the only file of the tab that reaches core.sam, imported at the first question.
+
+Everything is asked outside the session's lock, of values taken under it, so that clicks are taken
+while the model works; the answer is stored with the scene that asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apps.suite.components import READY
+from apps.suite.jobs import Progress, run_job
+from apps.suite.notices import Notice, notice_of, say_seconds
+from apps.suite.segment import scene as scenes
+from apps.suite.segment.patch import Patch
+from apps.suite.segment.scene import Answer, Instance, Prompts, Scene
+from apps.suite.segment.session import Options, Picture, SegmentSession
+from core.errors import NothingFound
+from core.prompts import Boxes, Points
+
+if TYPE_CHECKING:
+    from core.engine import CancelToken
+    from core.results import Segmentation
+    from core.sam.pipeline import SamResult
+
+MOST_PROPOSALS = 100  # on the page; the endpoint returns all
+
+# Points per side, predicted IoU, stability, NMS, crop layers, smallest region.
+EverythingValues = tuple[float, ...]
+PAPER_EVERYTHING: EverythingValues = (32, 0.88, 0.95, 0.7, 0, 0)
+EMBEDDED_EVERYTHING: EverythingValues = (16, 0.75, 0.85, 0.7, 0, 0)
+
+
+def read_picture(session: SegmentSession) -> None:
+    """Encode the picture ahead of the first click; what goes wrong becomes the notice."""
+    picture = session.picture
+    if picture is None:
+        return
+    try:
+        from core.engine import get_engine
+        from core.sam.pipeline import encode
+
+        seconds = encode(get_engine(), session.model, picture.image)
+    except Exception as error:
+        session.notice = notice_of(error)
+        return
+    with session.lock:
+        session.seconds = {"encode": seconds["encode"]}
+        if session.notice.kind == "busy":
+            notices = " ".join(picture.loaded.notices)
+            session.notice = Notice("ready", notices) if notices else READY
+
+
+def answer_prompts(session: SegmentSession) -> None:
+    """Answer the present prompts, unless that was done; an error becomes the notice."""
+    with session.lock:
+        asked, picture, options = session.scene, session.picture, session.options
+    if picture is None or asked.is_answered or not asked.prompts:
+        return
+    try:
+        answer = _ask(session.model, picture, asked, options)
+    except Exception as error:
+        session.notice = notice_of(error)
+        return
+    with session.lock:
+        session.put_answer(answer, asked)
+        session.method = "sam"
+        session.seconds = {**session.seconds, **answer.seconds}
+
+
+def _ask(model_id: str, picture: Picture, asked: Scene, options: Options) -> Answer:
+    from core.engine import get_engine
+    from core.sam.pipeline import segment
+
+    prompts = asked.prompts
+    result = segment(
+        get_engine(),
+        model_id,
+        picture.image,
+        points=Points.parse([list(point) for point in prompts.points], picture.size),
+        boxes=Boxes.parse([list(box) for box in prompts.boxes], picture.size),
+        mask_input=_former_logits(asked) if options.feed_back else None,
+        multimask=_several_readings(options, prompts),
+        threshold=options.mask_threshold,
+    )
+    return _answer(result, prompts, picture)
+
+
+def _several_readings(options: Options, prompts: Prompts) -> bool | None:
+    """SAM's own advice: three masks for a single point, one where more was said."""
+    if options.multimask == "auto":
+        return len(prompts.points) == 1 and not prompts.boxes
+    return options.multimask == "on"
+
+
+def _former_logits(asked: Scene) -> NDArray[np.float32] | None:
+    """Logits (1, 4g, 4g) of the mask that the new points correct; None for another object."""
+    former = asked.answer
+    if former is None or asked.prompts.is_batch or not asked.prompts.extends(former.prompts):
+        return None
+    return former.low_res_logits[[former.chosen]]
+
+
+def _answer(result: SamResult, prompts: Prompts, picture: Picture) -> Answer:
+    # A batch has one mask for each box; a single prompt all its readings.
+    is_single = result.candidates is not None
+    found = result.segmentation if result.candidates is None else result.candidates
+    return Answer(
+        prompts=prompts,
+        masks=tuple(Patch.of(mask) for mask in found.masks),
+        shown=tuple(Patch.of(picture.view.mask(mask)) for mask in found.masks),
+        scores=found.scores,
+        low_res_logits=result.low_res_logits[0] if is_single else result.mask_input,
+        chosen=int(result.chosen[0]) if is_single else 0,
+        warnings=result.segmentation.warnings,
+        seconds={"predict": result.segmentation.seconds["predict"]},
+    )
+
+
+def find_everything(session: SegmentSession, *values: float) -> Iterator[Notice]:
+    """Put everything that a grid of points finds in the place of all objects."""
+    from core.models.catalogue import catalogue
+
+    embedded = catalogue()[session.model].set == "embedded"
+
+    def search(job: _Job) -> Segmentation:
+        from core.sam.everything import EverythingConfig
+        from core.sam.pipeline import segment_all
+
+        sides, iou, stability, nms, layers, area = values
+        config = EverythingConfig(
+            points_per_side=int(sides),
+            pred_iou_thresh=iou,
+            stability_score_thresh=stability,
+            box_nms_thresh=nms,
+            crop_n_layers=int(layers),
+            min_mask_region_area=int(area),
+            drop_full_image=embedded,
+        )
+        return segment_all(
+            job.engine, job.model, job.picture.image, config, cancel=job.token, progress=job.report
+        )
+
+    return _run(session, search, _keep_found)
+
+
+def find_proposals(session: SegmentSession) -> Iterator[Notice]:
+    """Put the best object proposals in the place of all objects."""
+
+    def search(job: _Job) -> Segmentation:
+        from core.sam.pipeline import find_proposals
+        from core.sam.proposals import ProposalConfig
+
+        sides = ProposalConfig.embedded().points_per_side
+        config = ProposalConfig(points_per_side=sides, max_proposals=MOST_PROPOSALS)
+        return find_proposals(
+            job.engine, job.model, job.picture.image, config, cancel=job.token, progress=job.report
+        )
+
+    return _run(session, search, _keep_found)
+
+
+def find_edges(session: SegmentSession) -> Iterator[Notice]:
+    """Draw the edges that the masks of the whole picture agree on, and show them."""
+
+    def search(job: _Job) -> Any:
+        from core.sam.pipeline import find_edges
+
+        return find_edges(
+            job.engine, job.model, job.picture.image, cancel=job.token, progress=job.report
+        )
+
+    def keep(session: SegmentSession, job: _Job, found: Any) -> Notice:
+        session.edges = found.edges
+        session.panel = "edges"
+        session.seconds = {**session.seconds, "predict": found.seconds["predict"]}
+        return Notice("ready", f"Edges in {say_seconds(found.seconds['predict'])}.")
+
+    return _run(session, search, keep)
+
+
+class _Job(NamedTuple):
+    """What long work is given: taken once, so that the visitor can go on meanwhile."""
+
+    engine: Any
+    model: str
+    picture: Picture
+    token: CancelToken
+    report: Progress
+
+
+def _run(
+    session: SegmentSession,
+    search: Callable[[_Job], Any],
+    keep: Callable[[SegmentSession, _Job, Any], Notice],
+) -> Iterator[Notice]:
+    """Run long work and yield how far it is; the last notice stays with the session."""
+    try:
+        from core.engine import get_engine
+
+        with session.lock:
+            picture, token = session.need_picture(), session.job_token()
+        token.raise_if_cancelled()
+        engine, model = get_engine(), session.model
+
+        def work(report: Progress) -> Notice:
+            job = _Job(engine, model, picture, token, report)
+            found = search(job)
+            with session.lock:
+                token.raise_if_cancelled()
+                return keep(session, job, found)
+
+        job = run_job(work, token)
+        while True:
+            try:
+                fraction, text = next(job)
+            except StopIteration as end:
+                session.notice = end.value
+                return
+            yield Notice("busy", f"{text}…", progress=fraction)
+    except NothingFound as error:
+        session.notice = replace(
+            notice_of(error), action="anyway", label="Show what there is anyway"
+        )
+    except Exception as error:
+        session.notice = notice_of(error)
+
+
+def _keep_found(session: SegmentSession, job: _Job, found: Segmentation) -> Notice:
+    view = job.picture.view
+    instances = [
+        Instance(k, Patch.of(mask), Patch.of(view.mask(mask)), float(score))
+        for k, (mask, score) in enumerate(zip(found.masks, found.scores, strict=True), start=1)
+    ]
+    session.put(scenes.with_found(session.scene, instances))
+    session.method = found.method
+    session.found_parameters = dict(found.parameters)
+    session.seconds = {**session.seconds, "predict": found.seconds["predict"]}
+    session.panel = "masks"
+    took = say_seconds(found.seconds["predict"])
+    return Notice("ready", f"{len(instances)} masks in {took}, sorted by size.")

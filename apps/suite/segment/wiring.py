@@ -1,0 +1,264 @@
+"""Which listener each part of the Segment tab has.
+
+Quick clicks must not be lost: one listener only takes the click, at once and as often as it
+comes; the next asks the model, and runs once more for whatever came in meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+
+from apps.suite import examples, models
+from apps.suite.components import MODEL, PRIVATE, data_of, guarded
+from apps.suite.frame import Frame
+from apps.suite.notices import Notice, notice_of
+from apps.suite.segment import answers, edits
+from apps.suite.segment.downloads import prepare_files
+from apps.suite.segment.session import Options, SegmentSession
+from apps.suite.segment.show import (
+    Shown,
+    show,
+    show_canvas,
+    show_compare,
+    show_maps,
+    show_only_status,
+    status_of,
+)
+from apps.suite.tabs import Services
+from core.errors import PromptError
+
+
+def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
+    """Attach the listeners."""
+    outputs = [parts.state, frame.device, *_shown(parts)]
+
+    def take(
+        trigger: Any,
+        function: Callable[..., None],
+        inputs: tuple[Any, ...] = (),
+        *,
+        then: Callable[..., Any] = refresh,
+        then_inputs: tuple[Any, ...] = (),
+        report: Callable[[SegmentSession], Any] = status_of,
+        report_to: tuple[Any, ...] = (parts.status,),
+    ) -> None:
+        """Let a trigger change the session at once, then do the slow part in the queue."""
+        taken = trigger(
+            guarded(function, report, services.doorkeeper, services.visitors),
+            [parts.state, *inputs],
+            list(report_to),
+            queue=False,
+            trigger_mode="multiple",
+            **PRIVATE,
+        )
+        taken.then(
+            then,
+            [parts.state, frame.in_use, *then_inputs],
+            outputs,
+            trigger_mode="always_last",
+            **MODEL,
+            **PRIVATE,
+        )
+
+    new_picture: dict[str, Any] = {
+        "then": read_picture,
+        "report": lambda session: (show_canvas(session), status_of(session)),
+        "report_to": (parts.canvas, parts.status),
+    }
+    take(parts.canvas.upload, edits.read_upload, (parts.canvas,), **new_picture)
+    take(parts.channel.select, on_example, **new_picture)
+    take(frame.in_use.change, edits.forget_answers, then=read_picture)
+    take(parts.canvas.clear, edits.remove_picture)
+    take(parts.canvas.select, on_click, (parts.tool,))
+    take(parts.channel.submit, on_stroke)
+    take(parts.channel.input, on_edit)
+    take(parts.undo.click, edits.undo)
+    take(parts.clear.click, edits.clear)
+    take(parts.new.click, edits.new_object)
+    take(parts.run.click, edits.run_again)
+    take(parts.panel.input, edits.set_panel, (parts.panel,))
+    _wire_options(parts, take)
+    _wire_jobs(parts, take)
+    _wire_drawing(parts)
+    _wire_extras(parts)
+
+
+def refresh(session: SegmentSession, model_id: str) -> tuple[Any, ...]:
+    """Ask the model if the prompts changed, and draw; the last part of most listeners."""
+    session.model = model_id
+    answers.answer_prompts(session)
+    return _all(session)
+
+
+def read_picture(session: SegmentSession, model_id: str) -> Iterator[tuple[Any, ...]]:
+    """Encode a new picture, and say how long that took."""
+    session.model = model_id
+    yield _all(session)
+    answers.read_picture(session)
+    answers.answer_prompts(session)
+    yield _all(session)
+
+
+def on_click(session: SegmentSession, tool: str, event: gr.SelectData) -> None:
+    """Take a click on the shown picture."""
+    try:
+        x, y = (float(value) for value in data_of(event)["index"])
+    except (KeyError, TypeError, ValueError):
+        raise PromptError("That place is not in the picture; click inside it.") from None
+    edits.click(session, x, y, tool)
+
+
+def on_stroke(session: SegmentSession, event: gr.EventData) -> None:
+    """Take a line that was drawn over the picture."""
+    data = data_of(event)
+    edits.draw_stroke(session, data.get("path"), str(data.get("tool")))
+
+
+def on_edit(session: SegmentSession, event: gr.EventData) -> None:
+    """Take what a field or button inside the tables asks for."""
+    edits.edit(session, data_of(event))
+
+
+def on_example(session: SegmentSession, event: gr.EventData) -> None:
+    """Take one of the suite's own pictures."""
+    edits.read_example(session, examples.example(data_of(event).get("name")).path)
+
+
+def find_anything(session: SegmentSession, *values: float) -> Iterator[Notice]:
+    """Everything mode without its two thresholds: when nothing passed them."""
+    sides, _, _, *others = values
+    return answers.find_everything(session, sides, 0.0, 0.0, *others)
+
+
+def _wire_options(parts: SimpleNamespace, take: Callable[..., None]) -> None:
+    names = ("multimask", "mask_threshold", "feed_back", "scribble_points")
+
+    def set_options(session: SegmentSession, *values: Any) -> None:
+        edits.set_options(session, **dict(zip(names, values, strict=True)))
+
+    fields = tuple(getattr(parts, name) for name in names)
+    for field in fields:
+        take(field.change, set_options, fields)
+    default = Options()
+    parts.paper.click(
+        lambda: (*(getattr(default, name) for name in names), *answers.PAPER_EVERYTHING),
+        None,
+        [*fields, *_everything_fields(parts)],
+        queue=False,
+        **PRIVATE,
+    )
+
+
+def _everything_fields(parts: SimpleNamespace) -> tuple[Any, ...]:
+    return (
+        parts.points_per_side,
+        parts.pred_iou_thresh,
+        parts.stability_score_thresh,
+        parts.box_nms_thresh,
+        parts.crop_n_layers,
+        parts.min_mask_region_area,
+    )
+
+
+def _wire_jobs(parts: SimpleNamespace, take: Callable[..., None]) -> None:
+    """Long work: a generator that says how far it is, with a button that stops it."""
+
+    def job(work: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[tuple[Any, ...]]]:
+        def run(session: SegmentSession, model_id: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+            session.model = model_id
+            for notice in work(session, *values):
+                yield gr.skip(), gr.skip(), *show_only_status(session, notice)
+            yield _all(session)
+
+        return run
+
+    fields = _everything_fields(parts)
+    jobs = (
+        (parts.find_everything, answers.find_everything, fields),
+        (parts.find_edges, answers.find_edges, ()),
+        (parts.find_proposals, answers.find_proposals, ()),
+    )
+    for button, work, inputs in jobs:
+        take(button.click, edits.begin_job, then=job(work), then_inputs=inputs)
+    anyway = job(find_anything)
+    take(parts.channel.change, edits.begin_job, then=anyway, then_inputs=fields)
+    parts.cancel.click(edits.cancel, parts.state, parts.status, queue=False, **PRIVATE)
+
+
+def _wire_drawing(parts: SimpleNamespace) -> None:
+    """Draw again with other choices; no model is asked."""
+    names = ("overlay", "outline", "numbers", "opacity", "background")
+    fields = [getattr(parts, name) for name in names]
+
+    def redraw(session: SegmentSession, *values: Any) -> tuple[Any, Any]:
+        edits.set_drawing(session, **dict(zip(names, values, strict=True)))
+        return show_canvas(session), show_compare(session)
+
+    again: dict[str, Any] = {
+        "fn": redraw,
+        "inputs": [parts.state, *fields],
+        "outputs": [parts.canvas, parts.compare],
+        "queue": False,
+        "trigger_mode": "always_last",
+        **PRIVATE,
+    }
+    for field in fields:
+        field.input(**again)
+    for button, step in ((parts.fainter, -0.1), (parts.stronger, 0.1)):
+        button.click(
+            lambda opacity, step=step: round(min(max(opacity + step, 0), 1), 2),
+            parts.opacity,
+            parts.opacity,
+            queue=False,
+            trigger_mode="multiple",
+            **PRIVATE,
+        ).then(**again)
+
+
+def _wire_extras(parts: SimpleNamespace) -> None:
+    parts.prepare.click(
+        prepare_files, parts.state, [parts.files, parts.status], concurrency_limit=4, **PRIVATE
+    )
+
+    def open_maps(session: SegmentSession) -> Any:
+        session.maps_open = True
+        return show_maps(session)
+
+    def close_maps(session: SegmentSession) -> None:
+        session.maps_open = False
+
+    parts.how.expand(open_maps, parts.state, parts.maps, queue=False, **PRIVATE)
+    parts.how.collapse(close_maps, parts.state, None, queue=False, **PRIVATE)
+
+
+def _all(session: SegmentSession) -> tuple[Any, ...]:
+    """Draw everything; a bug in it becomes a notice, too."""
+    try:
+        return session, models.device_html(session.model, session.seconds), *show(session)
+    except Exception as error:
+        return session, gr.skip(), *show_only_status(session, notice_of(error))
+
+
+def _shown(parts: SimpleNamespace) -> Shown:
+    """Components in the order of the updates that `show` makes."""
+    return Shown(
+        canvas=parts.canvas,
+        compare=parts.compare,
+        edges=parts.edges,
+        panel=parts.panel,
+        status=parts.status,
+        readings=parts.readings,
+        objects=parts.objects,
+        prompts=parts.prompts,
+        undo=parts.undo,
+        clear=parts.clear,
+        new_object=parts.new,
+        cancel=parts.cancel,
+        prepare=parts.prepare,
+        files=parts.files,
+        maps=parts.maps,
+    )

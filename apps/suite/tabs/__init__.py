@@ -1,0 +1,35 @@
+"""The tabs of the suite: one line each."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from apps.suite.frame import Frame
+from apps.suite.limits import Doorkeeper
+from apps.suite.sessions import Visitors
+from core.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the tabs share on the server."""
+
+    settings: Settings
+    visitors: Visitors
+    doorkeeper: Doorkeeper
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A tab: `apps.suite.tabs.<name>` has a function `build(frame, services)`."""
+
+    name: str
+    title: str
+
+    def build(self, frame: Frame, services: Services) -> None:
+        """Lay the tab out in the present Blocks context."""
+        importlib.import_module(f"{__name__}.{self.name}").build(frame, services)
+
+
+TABS = (Tab("segment", "Segment"),)

@@ -1,0 +1,257 @@
+"""The Segment tab: its layout. What its parts do is wired in apps.suite.segment.wiring."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import gradio as gr
+
+from apps.suite import examples
+from apps.suite.canvas import Picture
+from apps.suite.components import build_channel, html
+from apps.suite.frame import Frame
+from apps.suite.notices import Notice, status_html
+from apps.suite.segment.answers import EMBEDDED_EVERYTHING
+from apps.suite.segment.help import API_HELP, HOW_IT_WORKS
+from apps.suite.segment.markup import prompts_html
+from apps.suite.segment.scene import Scene
+from apps.suite.segment.session import NO_PICTURE, Drawing, Options, SegmentSession
+from apps.suite.segment.wiring import wire
+from apps.suite.tabs import Services
+from core.overlays import BACKGROUNDS
+
+TOOLS = [
+    ("Foreground", "foreground"),
+    ("Background", "background"),
+    ("Box", "box"),
+    ("Scribble", "scribble"),
+]
+PANELS = [("Masks", "masks"), ("Before / after", "compare"), ("Edges", "edges")]
+INVITATION = "# Drop a picture here\nor click to choose one, or paste it"
+
+
+def build(frame: Frame, services: Services) -> None:
+    """Lay the tab out and wire it."""
+    parts = SimpleNamespace(
+        state=gr.State(
+            SegmentSession(),
+            time_to_live=services.settings.session_seconds,
+            delete_callback=SegmentSession.close,
+        ),
+        channel=build_channel("segment"),
+    )
+    with gr.Row(elem_id="segment_main"):
+        with gr.Column(scale=5, min_width=300, elem_id="segment_side"):
+            _lay_out_tools(parts)
+        with gr.Column(scale=7, min_width=320, elem_id="segment_stage"):
+            _lay_out_stage(parts)
+    with gr.Column(elem_id="segment_below"):
+        _lay_out_parameters(parts)
+        with gr.Accordion("Points and boxes as numbers", open=False):
+            parts.prompts = html(prompts_html(Scene(), None), elem_id="segment_prompts")
+        with gr.Accordion("How it works", open=False) as parts.how:
+            gr.Markdown(HOW_IT_WORKS)
+            parts.maps = gr.Image(
+                label="Logits of the mask at the decoder's resolution",
+                format="png",
+                interactive=False,
+                buttons=["download"],
+                elem_id="segment_maps",
+                height=300,
+            )
+        with gr.Accordion("API", open=False):
+            gr.Markdown(API_HELP)
+    wire(parts, frame, services)
+
+
+def _lay_out_tools(parts: SimpleNamespace) -> None:
+    """Tools, actions, what was found, examples."""
+    parts.tool = gr.Radio(
+        TOOLS, value="foreground", label="Tool", elem_id="segment_tool", elem_classes="segmented"
+    )
+    with gr.Row(elem_id="segment_actions", elem_classes="buttons"):
+        parts.undo = gr.Button("Undo", size="sm", interactive=False, elem_id="segment_undo")
+        parts.clear = gr.Button("Clear", size="sm", interactive=False, elem_id="segment_clear")
+        parts.new = gr.Button("New object", size="sm", interactive=False, elem_id="segment_new")
+        parts.run = gr.Button("Run", size="sm", variant="primary", elem_id="segment_run")
+    with gr.Row(elem_id="segment_whole", elem_classes="buttons"):
+        parts.find_everything = gr.Button("Everything", size="sm", elem_id="segment_everything")
+        parts.find_edges = gr.Button("Edges", size="sm", elem_id="segment_edges_button")
+        parts.find_proposals = gr.Button("Proposals", size="sm", elem_id="segment_proposals")
+        parts.cancel = gr.Button(
+            "Cancel", size="sm", variant="stop", interactive=False, elem_id="segment_cancel"
+        )
+    parts.readings = html("", elem_id="segment_readings")
+    parts.objects = html("", elem_id="segment_objects")
+    with gr.Row(elem_id="segment_downloads", elem_classes="buttons"):
+        parts.prepare = gr.Button(
+            "Prepare downloads", size="sm", interactive=False, elem_id="segment_prepare"
+        )
+    parts.files = gr.File(
+        label="Downloads",
+        file_count="multiple",
+        interactive=False,
+        visible=False,
+        elem_id="segment_files",
+    )
+    html(examples.gallery_html(), elem_id="segment_examples")
+
+
+def _lay_out_stage(parts: SimpleNamespace) -> None:
+    """The picture, the status line under it, and how results are drawn."""
+    parts.panel = gr.Radio(
+        PANELS,
+        value="masks",
+        show_label=False,
+        container=False,
+        elem_id="segment_panel",
+        elem_classes="segmented",
+    )
+    parts.canvas = Picture(
+        type="filepath",
+        image_mode=None,
+        format="png",
+        sources=["upload", "clipboard"],
+        show_label=False,
+        buttons=["download"],
+        placeholder=INVITATION,
+        interactive=True,
+        elem_id="segment_canvas",
+    )
+    parts.compare = gr.ImageSlider(
+        format="png",
+        show_label=False,
+        buttons=["download"],
+        interactive=False,
+        visible=False,
+        elem_id="segment_compare",
+    )
+    parts.edges = gr.Image(
+        format="png",
+        show_label=False,
+        buttons=["download"],
+        interactive=False,
+        visible=False,
+        elem_id="segment_edges",
+        alt_text="Edges that the masks of the whole picture agree on, dark on white.",
+    )
+    parts.status = html(status_html(Notice("hint", NO_PICTURE)), elem_id="segment_status")
+    _lay_out_drawing(parts)
+
+
+def _lay_out_drawing(parts: SimpleNamespace) -> None:
+    """Controls that change the drawing only."""
+    drawing = Drawing()
+    with gr.Row(elem_id="segment_drawing"):
+        parts.overlay = gr.Checkbox(
+            drawing.overlay, label="Masks", container=False, elem_id="segment_overlay", min_width=80
+        )
+        parts.outline = gr.Checkbox(drawing.outline, label="Outline", container=False, min_width=80)
+        parts.numbers = gr.Checkbox(drawing.numbers, label="Numbers", container=False, min_width=90)
+        parts.fainter = gr.Button("−", size="sm", elem_id="segment_fainter", min_width=36, scale=0)
+        parts.opacity = gr.Slider(
+            0,
+            1,
+            value=drawing.opacity,
+            step=0.05,
+            label="Opacity",
+            buttons=[],
+            elem_id="segment_opacity",
+            min_width=150,
+            scale=2,
+        )
+        parts.stronger = gr.Button(
+            "+", size="sm", elem_id="segment_stronger", min_width=36, scale=0
+        )
+        parts.background = gr.Dropdown(
+            [(name.capitalize(), name) for name in BACKGROUNDS],
+            value=drawing.background,
+            label="Background",
+            elem_id="segment_background",
+            min_width=130,
+        )
+
+
+def _lay_out_parameters(parts: SimpleNamespace) -> None:
+    """What the model is asked, each with a line of help; defaults are the published ones."""
+    options = Options()
+    sides, iou, stability, nms, layers, area = EMBEDDED_EVERYTHING
+    with gr.Accordion("Parameters", open=False, elem_id="segment_parameters"):
+        with gr.Row():
+            parts.multimask = gr.Radio(
+                [("Automatic", "auto"), ("Always", "on"), ("Never", "off")],
+                value=options.multimask,
+                label="Three readings",
+                info="Of an ambiguous prompt; automatic: for a single point, as SAM advises.",
+            )
+            parts.mask_threshold = gr.Number(
+                options.mask_threshold,
+                label="Mask threshold",
+                info="Logits above it are mask. Paper: 0.",
+                elem_id="segment_mask_threshold",
+            )
+            parts.scribble_points = gr.Slider(
+                1,
+                20,
+                value=options.scribble_points,
+                step=1,
+                label="Points per scribble",
+                info="Spread evenly along its middle.",
+            )
+            parts.feed_back = gr.Checkbox(
+                options.feed_back,
+                label="Feed the last logits back",
+                info="The next point corrects the present mask instead of starting anew.",
+            )
+        gr.Markdown("**Everything** · a grid of points, filtered by quality", padding=False)
+        with gr.Row():
+            parts.points_per_side = gr.Slider(
+                4,
+                64,
+                value=sides,
+                step=1,
+                label="Points per side",
+                info="Of the grid. Paper: 32; embedded model: 16.",
+                elem_id="segment_points_per_side",
+            )
+            parts.pred_iou_thresh = gr.Slider(
+                0,
+                1,
+                value=iou,
+                step=0.01,
+                label="Least predicted IoU",
+                info="Masks that the model rates lower go. Paper: 0.88; embedded: 0.75.",
+            )
+            parts.stability_score_thresh = gr.Slider(
+                0,
+                1,
+                value=stability,
+                step=0.01,
+                label="Least stability",
+                info="IoU of the mask at thresholds −1 and +1. Paper: 0.95; embedded: 0.85.",
+            )
+            parts.box_nms_thresh = gr.Slider(
+                0.1,
+                1,
+                value=nms,
+                step=0.05,
+                label="Duplicate boxes above IoU",
+                info="Non-maximum suppression. Paper: 0.7.",
+            )
+        with gr.Row():
+            parts.crop_n_layers = gr.Slider(
+                0,
+                2,
+                value=layers,
+                step=1,
+                label="Crop layers",
+                info="Again on zoomed crops, for small things; slower. Paper: 0.",
+            )
+            parts.min_mask_region_area = gr.Number(
+                area,
+                precision=0,
+                minimum=0,
+                label="Smallest region",
+                info="Holes and islands under so many px go. Paper: 0.",
+            )
+        parts.paper = gr.Button("Paper defaults", size="sm", elem_id="segment_paper")
