@@ -15,7 +15,7 @@ PICTURES = {"overlays", "exports"}
 METHODS = {"sam", "persam", "robustsam", "car", "pixellm", "dreambooth"}
 COMMANDS = {"training", "evaluation", "benchmark"}
 WORLD = {"stickers"}
-CORE = BASE | PICTURES | METHODS | COMMANDS | WORLD
+CORE = BASE | PICTURES | METHODS | COMMANDS | WORLD | {"reports"}
 
 # Which parts of core each part may import, besides itself.
 ALLOWED = {
@@ -25,6 +25,7 @@ ALLOWED = {
     "models": PLAIN,
     "engine": PLAIN | {"models"},
     "stickers": PLAIN | {"overlays"},  # to look at scenes
+    "reports": PLAIN,
     "sam": BASE,
     "persam": BASE | {"sam"},
     "robustsam": BASE | {"sam"},
@@ -34,7 +35,7 @@ ALLOWED = {
     **{part: CORE for part in COMMANDS},
 }
 APPS = {
-    "suite": CORE - COMMANDS - WORLD,
+    "suite": CORE - COMMANDS - WORLD - {"reports"},
     "lab": CORE,
     # Renders the repository's files and imports none of them.
     "spaces": {"settings", "models", "errors"},

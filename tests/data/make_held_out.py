@@ -24,9 +24,7 @@ def main(stickers: Path) -> None:
         folder = Path(__file__).parent / "held_out" / name
         (folder / "images").mkdir(parents=True, exist_ok=True)
         (folder / "masks").mkdir(exist_ok=True)
-        examples = sticker_examples(
-            stickers, count, held_out_style=name == "held_style", seed=SEED
-        )
+        examples = sticker_examples(stickers, count, held_out_style=name == "held_style", seed=SEED)
         for i, example in enumerate(examples):
             labels = np.zeros(example.image.shape[:2], np.uint8)
             for k, mask in enumerate(example.masks, start=1):
