@@ -17,14 +17,17 @@ from torch.nn import functional as F
 from core.stickers import effects
 from core.stickers.atlas import PHOTO_SIDE, SPRITE_SIDE, Atlas
 
-PATCH_SIDES = (48, 72, 104, 144, 200, 280)  # a sprite is drawn into the smallest that holds it
+PATCH_SIDES = (48, 72, 104, 144, 200, 280, 380, 480)  # a sprite goes into the smallest holding it
+CLOSE_UP_SCALES = (0.7, 1.25)
+CLOSE_UP_CENTRES = (0.3, 0.7)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneConfig:
     """How scenes are made; lengths are fractions of the scene's side.
 
-    Probabilities are per scene, but for ``texture_probability`` (per object).
+    Probabilities are per scene, but for ``texture_probability`` (per object). In a close-up the
+    backmost object fills most of the picture, as the subject of a photograph does.
     """
 
     size: int = 256
@@ -32,6 +35,7 @@ class SceneConfig:
     max_objects: int = 6
     min_scale: float = 0.16
     max_scale: float = 0.75
+    close_up_probability: float = 0.0
     max_turn_degrees: float = 40.0
     plain_background_probability: float = 0.3
     texture_probability: float = 0.12
@@ -177,10 +181,10 @@ class SceneGenerator:
         where = (scenes.sprite_indices >= 0).nonzero()  # scene by scene, back to front
         if not len(where):
             return torch.zeros_like(scenes.visible_fractions)
-        patches = self._draw_patches(scenes.sprite_indices[where[:, 0], where[:, 1]])
+        lengths, centres = self._place(where, len(scenes.images))
+        patches = self._draw_patches(scenes.sprite_indices[where[:, 0], where[:, 1]], lengths)
         areas = torch.zeros_like(scenes.visible_fractions)
         shadow = self._uniform(len(where), 3)
-        centres = self._uniform(len(where), 2, low=0.06, high=0.94)
         for n, (b, k) in enumerate(where.tolist()):
             rgb, alpha, parts = patches[n]
             areas[b, k] = float((alpha > 0.5).sum())
@@ -200,13 +204,26 @@ class SceneGenerator:
             part_view.copy_(torch.where(solid, parts[patch], part_view))
         return areas
 
-    def _draw_patches(self, indices: Tensor) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
-        """Scale, turn and recolour sprites: per object premultiplied rgb, alpha and parts."""
-        count, config = len(indices), self.config
+    def _place(self, where: Tensor, scenes: int) -> tuple[Tensor, Tensor]:
+        """Draw length (n,) in pixels and centre (n, 2) in fractions of objects (scene, order)."""
+        count, config = len(where), self.config
         log_scale = self._uniform(
             count, low=math.log(config.min_scale), high=math.log(config.max_scale)
         )
-        lengths = log_scale.exp() * config.size
+        centres = self._uniform(count, 2, low=0.06, high=0.94)
+        is_close_up = self._uniform(scenes) < config.close_up_probability
+        subject = is_close_up[where[:, 0]] & (where[:, 1] == 0)
+        low, high = CLOSE_UP_SCALES
+        scale = torch.where(subject, self._uniform(count, low=low, high=high), log_scale.exp())
+        low, high = CLOSE_UP_CENTRES
+        middle = self._uniform(count, 2, low=low, high=high)
+        return scale * config.size, torch.where(subject[:, None], middle, centres)
+
+    def _draw_patches(
+        self, indices: Tensor, lengths: Tensor
+    ) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+        """Scale, turn and recolour sprites: per object premultiplied rgb, alpha and parts."""
+        count, config = len(indices), self.config
         turns = self._uniform(count, low=-1, high=1) ** 3 * math.radians(config.max_turn_degrees)
         flips = self._uniform(count).lt(0.5).float() * 2 - 1
         matrices = effects.colour_matrix(
@@ -251,6 +268,8 @@ class SceneGenerator:
         for n in textured.nonzero().flatten().tolist():
             index = self.photo_indices[self._integers(len(self.photo_indices), 1)]
             texture = self.atlas.photos[index][:, :, :side, :side] / 255
+            if side > PHOTO_SIDE:
+                texture = F.interpolate(texture, (side, side), mode="bilinear")
             shade = 0.45 + 0.8 * rgb[n].mean(dim=0)  # the drawing stays readable as relief
             rgb[n] = (texture[0] * shade).clamp(0, 1) * alpha[n]
         rgb = effects.apply_colour(rgb, matrix.to(self.device))

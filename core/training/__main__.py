@@ -20,12 +20,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=None, help="CPU threads")
     parser.add_argument("--resume", action="store_true", help="continue from --out's checkpoint")
+    parser.add_argument("--start-from", type=Path, help="begin with these exported weights")
     args = parser.parse_args(arguments)
     config = RunConfig(
         out=args.out or Path("runs") / args.name,
         minutes=args.minutes,
         device=args.device,
         resume=args.resume,
+        start_from=args.start_from,
         threads=args.threads,
     )
     from core.training import sam

@@ -27,12 +27,18 @@ LONGEST_STEP = 60.0  # seconds; a process that was suspended has not spent its b
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Budget and optimisation of one run."""
+    """Budget and optimisation of one run.
+
+    Args:
+        resume: continue from the checkpoint in ``out``, at its place in the schedule.
+        start_from: exported weights to begin with, under a schedule of their own.
+    """
 
     out: Path
     minutes: float
     device: str = "auto"
     resume: bool = False
+    start_from: Path | None = None
     learning_rate: float = 1.2e-3
     warmup_steps: int = 250
     weight_decay: float = 0.05

@@ -17,15 +17,20 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.models.loading import file_sha256, load_weights, read_state_dict
 from core.sam.build import build_sam
 from core.sam.config import SamConfig
 from core.sam.decoding import decode_masks
 from core.stickers.atlas import load_atlas
-from core.stickers.scenes import SceneGenerator, Scenes
+from core.stickers.scenes import SceneConfig, SceneGenerator, Scenes
 from core.stickers.sources import CREDITS
 from core.training import losses, prompting
 from core.training.prompting import FOREGROUND, PADDING, Targets
 from core.training.run import RunConfig, TrainingRun
+
+# More of what photographs have and the benchmark's scenes lack: subjects that fill the picture,
+# and objects that differ from what is behind them by texture rather than by clean colours.
+SCENES = SceneConfig(close_up_probability=0.25, texture_probability=0.25)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +157,17 @@ class SamObjective:
         embedding = self.model.encode(scenes.images).float()
         cell, pixel = self._auxiliary(embedding, scenes)
         targets = prompting.choose_targets(scenes, config.targets_per_scene, self.random)
-        rounds = 1 + int(progress > 0.08 and self._random() < 0.6)
-        rounds += int(progress > 0.3 and rounds == 2 and self._random() < 0.5)
+        rounds = self._draw_rounds(progress)
         mask, iou, figures = self._prompt_rounds(embedding, targets, min(rounds, config.max_rounds))
         fade = min(1.0, 2 * (1 - progress))  # the decoder has the last word
         loss = mask + iou + fade * (config.cell_weight * cell + config.pixel_weight * pixel)
         return loss, {"mask": mask, "iou": iou, "cell": cell, "pixel": pixel, **figures}
+
+    def _draw_rounds(self, progress: float) -> int:
+        """Corrections teach little before there is a mask to correct, and most at the end."""
+        second = 0.0 if progress < 0.08 else 0.6 if progress < 0.6 else 0.85
+        third = 0.0 if progress < 0.3 else 0.5 if progress < 0.6 else 0.65
+        return 1 + int(self._random() < second) + int(self._random() < second * third)
 
     def _random(self) -> float:
         return float(torch.rand((), generator=self.random))
@@ -228,12 +238,7 @@ class SamObjective:
     def _first_prompts(self, masks: Tensor) -> tuple[Tensor, Tensor]:
         """A click or a noisy box for each mask: coords (N, 2, 2), labels (N, 2)."""
         half = F.max_pool2d(masks[:, None].float(), 2)[:, 0] > 0
-        inner = torch.rand(len(masks), generator=self.random).to(masks.device) < 0.5
-        points = torch.where(
-            inner[:, None],
-            prompting.sample_point(half, self.random, inner=True),
-            prompting.sample_point(half, self.random),
-        )
+        points = self._sample_points(half)
         clicks = torch.stack([points, torch.zeros_like(points)], dim=1)
         boxes = prompting.noisy_boxes(masks, self.random)
         is_click = torch.rand(len(masks), generator=self.random).to(masks.device) < 0.5
@@ -244,13 +249,22 @@ class SamObjective:
             torch.where(is_click[:, None], click_labels, box_labels),
         )
 
+    def _sample_points(self, regions: Tensor) -> Tensor:
+        """A pixel of each region (N, H, W): half of them anywhere, half far from its edge."""
+        inner = torch.rand(len(regions), generator=self.random).to(regions.device) < 0.5
+        return torch.where(
+            inner[:, None],
+            prompting.sample_point(regions, self.random, inner=True),
+            prompting.sample_point(regions, self.random),
+        )
+
     def _correct(
         self, coords: Tensor, labels: Tensor, error: Tensor, truth: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Add a click in the error region; a perfect mask gets a background click (or any)."""
         perfect = ~error.flatten(1).any(dim=1)
         region = torch.where(perfect[:, None, None], ~truth, error)
-        point = prompting.sample_point(region, self.random)
+        point = self._sample_points(region)
         side = truth.shape[-1]
         x, y = (point * side).long().clamp(max=side - 1).unbind(dim=1)
         label = truth[torch.arange(len(truth), device=truth.device), y, x].to(labels)
@@ -263,10 +277,15 @@ def train(run_config: RunConfig, data: Path, training: SamTraining | None = None
     torch.manual_seed(training.seed)
     config = SamConfig.embedded()
     model = TrainableSam(config, training.pixel_dim)
+    if run_config.start_from:
+        weights = read_state_dict(run_config.start_from)
+        load_weights(model.sam, weights, name=run_config.start_from.name)
     run = TrainingRun(model, run_config)
     atlas = load_atlas(data).to(run.device)
     # A resumed run continues with scenes it has not seen.
-    generator = SceneGenerator(atlas, atlas.training_sprites(), seed=training.seed + run.step)
+    generator = SceneGenerator(
+        atlas, atlas.training_sprites(), config=SCENES, seed=training.seed + run.step
+    )
     pool = ScenePool(generator, training.pool_size, training.fresh_per_step, training.seed)
     objective = SamObjective(run.model, training)
     for _ in run.steps():
@@ -278,6 +297,7 @@ def train(run_config: RunConfig, data: Path, training: SamTraining | None = None
 
 def export(run: TrainingRun, config: SamConfig, training: SamTraining) -> Path:
     """Write SAM's own weights (without training heads) and their card."""
+    started_from = run.config.start_from
     card = {
         "id": "sam_embedded",
         "config": asdict(config),
@@ -285,6 +305,7 @@ def export(run: TrainingRun, config: SamConfig, training: SamTraining) -> Path:
         "training": {
             "command": f"python -m core.training sam --minutes {run.config.minutes:g}",
             "data": "sticker world, training objects, held-out style excluded",
+            "started_from": started_from and file_sha256(started_from),
             **asdict(training),
         },
     }

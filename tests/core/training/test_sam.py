@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from core.errors import ModelUnavailable
+from core.models.loading import file_sha256
 from core.sam.build import build_sam
 from core.sam.config import SamConfig
 from core.stickers.atlas import Atlas
@@ -44,6 +46,22 @@ def test_trains_resumes_and_exports(tmp_path: Path) -> None:
     with (tmp_path / "curve.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
     assert steps == sorted(set(steps)), "the curve goes on where it stopped"
+
+
+@pytest.mark.usefixtures("small_world")
+def test_starts_from_exported_weights(tmp_path: Path) -> None:
+    config = RunConfig(out=tmp_path / "first", minutes=0.02, device="cpu", learning_rate=0)
+    first = training.train(config, tmp_path, SMALL)
+    config = replace(config, out=tmp_path / "second", start_from=first)
+    second = training.train(config, tmp_path, replace(SMALL, seed=1))
+    before, after = load_file(first), load_file(second)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    card = json.loads(second.with_suffix(".json").read_text())
+    assert card["training"]["started_from"] == file_sha256(first)
+
+    missing = replace(config, start_from=tmp_path / "none.safetensors")
+    with pytest.raises(ModelUnavailable, match="none.safetensors is missing"):
+        training.train(missing, tmp_path, SMALL)
 
 
 def test_prompt_tokens_equal_the_prompt_encoders() -> None:
