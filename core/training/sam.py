@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.models.loading import file_sha256, load_weights, read_state_dict
-from core.sam.build import build_sam
+from core.sam.build import PIXEL_MEAN, build_sam
 from core.sam.config import SamConfig
 from core.sam.decoding import decode_masks
 from core.stickers.atlas import load_atlas
@@ -137,7 +137,25 @@ class ScenePool:
         if torch.rand((), generator=self.random) < 0.5:
             order = torch.randperm(3, generator=self.random)
             scenes = replace(scenes, images=scenes.images[:, order])
+        if torch.rand((), generator=self.random) < 0.4:
+            share = 0.55 + 0.4 * float(torch.rand((), generator=self.random))
+            portrait = bool(torch.rand((), generator=self.random) < 0.5)
+            cut = letterbox(scenes, share, axis=-1 if portrait else -2)
+            scenes = cut if bool(cut.instance_ids.any()) else scenes
         return scenes
+
+
+def letterbox(scenes: Scenes, share: float, *, axis: int) -> Scenes:
+    """Cut scenes to a share of one axis, and fill the rest as SAM pads oblong pictures."""
+    size = scenes.images.shape[axis]
+    start = round(share * size)
+    images = scenes.images.clone()
+    mean = torch.tensor(PIXEL_MEAN).round().to(images)
+    images.narrow(axis, start, size - start).copy_(mean.view(1, 3, 1, 1))
+    maps = {k: getattr(scenes, k).clone() for k in ("instance_ids", "part_ids", "region_ids")}
+    for ids in maps.values():
+        ids.narrow(axis, start, size - start).zero_()
+    return replace(scenes, images=images, **maps)
 
 
 def _each(function: Callable[[Tensor], Tensor], scenes: Scenes) -> Scenes:

@@ -92,3 +92,18 @@ def test_every_part_of_the_model_learns(small_atlas: Atlas) -> None:
         loss.backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None]
     assert not silent
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_letterbox_pads_as_the_predictor_does(small_atlas: Atlas, axis: int) -> None:
+    scenes = training.SceneGenerator(small_atlas, small_atlas.training_sprites()).batch(2)
+    before = scenes.images.clone()
+    cut = training.letterbox(scenes, 0.6, axis=axis)
+    assert torch.equal(scenes.images, before), "the pool's own scenes stay"
+    start = round(0.6 * 256)
+    assert torch.equal(cut.images.narrow(axis, 0, start), before.narrow(axis, 0, start))
+    model = training.TrainableSam(SamConfig.embedded(), 4)
+    padded = cut.images.narrow(axis, start, 256 - start).float()
+    assert ((padded - model.sam.pixel_mean) / model.sam.pixel_std).abs().max() < 0.01
+    for ids in (cut.instance_ids, cut.part_ids, cut.region_ids):
+        assert not ids.narrow(axis, start, 256 - start).any()
