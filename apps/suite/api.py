@@ -10,6 +10,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -22,10 +23,11 @@ from apps.suite.canvas import Picture, grey_png
 from apps.suite.components import MODEL
 from apps.suite.limits import Doorkeeper
 from apps.suite.notices import error_for_client
-from core.errors import ImageError
+from core.errors import ImageError, PromptError
 from core.exports import record, slug, write_all
 from core.images import LoadedImage, load
 from core.models.catalogue import catalogue
+from core.models.presets import EverythingConfig, ProposalConfig
 from core.prompts import Boxes, Points
 
 if TYPE_CHECKING:
@@ -35,17 +37,21 @@ Answer = tuple[str, dict[str, Any], str]  # overlay PNG, record, ZIP
 
 
 class Rows(gr.JSON):
-    """A JSON parameter that says it is a list of rows of numbers."""
+    """A JSON parameter that says it is a list of rows of numbers; none by default."""
 
     is_template = True
-
-    def __init__(self, row: str, **options: Any) -> None:
-        self._row = row
-        super().__init__([], **options)
+    row = ""  # what a row holds
 
     def api_info(self) -> dict[str, Any]:
         numbers = {"type": "array", "items": {"type": "number"}}
-        return {"type": "array", "items": numbers, "description": f"list of {self._row}"}
+        return {"type": "array", "items": numbers, "description": f"list of {self.row}"}
+
+
+def rows(label: str, row: str) -> Rows:
+    """Return an empty list of rows, each of which holds what `row` says."""
+    parameter = Rows([], label=label)
+    parameter.row = row
+    return parameter
 
 
 def add_endpoints(page: gr.Blocks, doorkeeper: Doorkeeper) -> None:
@@ -59,8 +65,8 @@ def add_endpoints(page: gr.Blocks, doorkeeper: Doorkeeper) -> None:
         sides = gr.Number(None, precision=0, label="points_per_side")
         segment_inputs = [
             image,
-            Rows("[x, y, 1 foreground or 0 background]", label="points"),
-            Rows("[x0, y0, x1, y1]", label="boxes"),
+            rows("points", "[x, y, 1 foreground or 0 background]"),
+            rows("boxes", "[x0, y0, x1, y1]"),
             gr.Checkbox(True, label="multimask"),
             model,
         ]
@@ -149,10 +155,10 @@ def segment_everything(
 
     Args:
         image: the picture: JPEG, PNG, WebP, BMP, TIFF or GIF.
-        points_per_side: of the grid; 32 for the published models and 16 for the embedded one if
-            not given.
-        pred_iou_thresh: masks of lower predicted IoU are dropped; 0.88, embedded 0.75.
-        stability_score_thresh: masks of lower stability are dropped; 0.95, embedded 0.85.
+        points_per_side: of the grid. If not given, this and the thresholds are those that suit
+            the model: list_models says them.
+        pred_iou_thresh: masks of lower predicted IoU are dropped.
+        stability_score_thresh: masks of lower stability are dropped.
         min_area_px: holes are filled and islands dropped below this size.
         model: "embedded", "full", or an id from list_models.
 
@@ -160,15 +166,11 @@ def segment_everything(
         The picture with the masks drawn over it (PNG), a record with scores and COCO run lengths,
         and a ZIP of all files.
     """
-    from dataclasses import replace
-
     from core.engine import get_engine
-    from core.sam.everything import EverythingConfig
     from core.sam.pipeline import segment_all
 
     loaded, model_id = _load(image), models.resolve(model)
-    is_embedded = catalogue()[model_id].set == "embedded"
-    preset = EverythingConfig.embedded() if is_embedded else EverythingConfig()
+    preset = EverythingConfig.of_set(catalogue()[model_id].set)
     wanted: dict[str, Any] = {
         "points_per_side": points_per_side,
         "pred_iou_thresh": pred_iou_thresh,
@@ -189,8 +191,7 @@ def propose_objects(
 
     Args:
         image: the picture: JPEG, PNG, WebP, BMP, TIFF or GIF.
-        points_per_side: of the grid; 64 for the published models and 32 for the embedded one if
-            not given.
+        points_per_side: of the grid; what suits the model if not given.
         max_proposals: masks returned at most.
         model: "embedded", "full", or an id from list_models.
 
@@ -198,15 +199,13 @@ def propose_objects(
         The picture with the masks drawn over it (PNG), a record with scores and COCO run lengths,
         and a ZIP of all files.
     """
-    from dataclasses import replace
-
     from core.engine import get_engine
     from core.sam.pipeline import find_proposals
-    from core.sam.proposals import ProposalConfig
 
     loaded, model_id = _load(image), models.resolve(model)
-    is_embedded = catalogue()[model_id].set == "embedded"
-    preset = ProposalConfig.embedded() if is_embedded else ProposalConfig()
+    preset = ProposalConfig.of_set(catalogue()[model_id].set)
+    if max_proposals < 1:
+        raise PromptError(f"max_proposals is {max_proposals}; it must be at least 1.")
     config = replace(
         preset,
         points_per_side=points_per_side or preset.points_per_side,
@@ -262,6 +261,7 @@ def list_models() -> dict:
                 "bytes": entry.bytes,
                 "memory_mib": entry.memory_mib,
                 "present": models.is_here(entry.id),
+                "everything": asdict(EverythingConfig.of_set(entry.set)),
             }
             for entry in catalogue().values()
         ]

@@ -77,6 +77,8 @@ def status_html(notice: Notice) -> str:
 
 def say_seconds(seconds: float) -> str:
     """0.12 s, 1.8 s, 2 min 10 s."""
+    if seconds < 0.005:
+        return "under 0.01 s"
     if seconds < 1:
         return f"{seconds:.2f} s"
     if seconds < 60:

@@ -6,9 +6,15 @@ batches of pictures need a row of embedding for each row of prompt. Same modules
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from segment_anything.modeling import MaskDecoder
 from torch import Tensor
+
+# Stands in for TwoWayTransformer.forward: image_embedding and image_pe (B, C, g, g), tokens
+# (B, T, C) -> tokens (B, T, C), image tokens (B, g*g, C).
+Transformer = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def decode_masks(
@@ -18,6 +24,7 @@ def decode_masks(
     image_pe: Tensor,
     sparse_prompt_embeddings: Tensor,
     dense_prompt_embeddings: Tensor,
+    transformer: Transformer | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Predict all four masks of each prompt.
 
@@ -26,6 +33,7 @@ def decode_masks(
         image_pe: (1, C, g, g).
         sparse_prompt_embeddings: (B, N, C).
         dense_prompt_embeddings: (B, C, g, g).
+        transformer: in place of the decoder's own, in this call only.
 
     Returns:
         low_res_logits (B, 4, 4g, 4g) and iou_predictions (B, 4); mask 0 is the single-mask
@@ -37,7 +45,8 @@ def decode_masks(
     tokens = torch.cat([output_tokens, sparse_prompt_embeddings], dim=1)  # (B, 5 + N, C)
 
     src = image_embeddings + dense_prompt_embeddings
-    hidden, src = decoder.transformer(src, image_pe.expand(batch, -1, -1, -1), tokens)
+    transformer = transformer or decoder.transformer
+    hidden, src = transformer(src, image_pe.expand(batch, -1, -1, -1), tokens)
     iou_token_out = hidden[:, 0]  # (B, C)
     mask_tokens_out = hidden[:, 1 : 1 + decoder.num_mask_tokens]  # (B, 4, C)
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import PromptError
 from core.masks import encode_rle, mask_to_box, remove_small_regions
+from core.models.presets import EverythingConfig
 from core.sam.candidates import (
     Candidate,
     Progress,
@@ -35,56 +35,6 @@ CROP_EDGE_TOLERANCE = 20.0  # px: a box this near to a crop's edge was probably 
 FULL_IMAGE_SHARE = 0.95  # paper, appendix B: masks covering 95 % of the picture or more
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1, the last ones excluded
-
-
-@dataclass(frozen=True, kw_only=True)
-class EverythingConfig:
-    """Settings of SamAutomaticMaskGenerator, with its defaults, chosen there for ViT-H.
-
-    Args:
-        points_per_side: of the grid over the whole picture.
-        points_per_batch: per decoder call; None: what suits the device.
-        pred_iou_thresh, stability_score_thresh: masks below are dropped; 0 keeps all.
-        stability_score_offset: shift of the logit threshold for the stability score.
-        box_nms_thresh: IoU of boxes above which the mask of the lower predicted IoU goes.
-        crop_n_layers: layer i adds 2^i x 2^i crops.
-        crop_nms_thresh: the same between crops, where the more zoomed one stays.
-        crop_overlap_ratio: of the first layer's crops, as a share of the short side.
-        crop_n_points_downscale_factor: layer i has points_per_side / factor^i points.
-        min_mask_region_area: px; smaller holes are filled and smaller islands dropped.
-        drop_full_image: drop masks that cover 95 % of the picture or more.
-    """
-
-    points_per_side: int = 32
-    points_per_batch: int | None = None
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.7
-    crop_n_layers: int = 0
-    crop_nms_thresh: float = 0.7
-    crop_overlap_ratio: float = 512 / 1500
-    crop_n_points_downscale_factor: int = 1
-    min_mask_region_area: int = 0
-    drop_full_image: bool = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.points_per_side <= 128:
-            raise PromptError(
-                f"There are {self.points_per_side} points per side; choose between 1 and 128."
-            )
-        if not 0 <= self.crop_n_layers <= 3:
-            raise PromptError(f"There are {self.crop_n_layers} crop layers; choose from 0 to 3.")
-
-    @classmethod
-    def embedded(cls) -> EverythingConfig:
-        """For the embedded model: a coarser grid, and thresholds that suit its scores."""
-        return cls(
-            points_per_side=16,
-            pred_iou_thresh=0.75,
-            stability_score_thresh=0.85,
-            drop_full_image=True,
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -166,8 +166,7 @@ def segment_all(
         Cancelled: on request.
     """
     if config is None:
-        embedded = engine.entry(model_id).set == "embedded"
-        config = EverythingConfig.embedded() if embedded else EverythingConfig()
+        config = EverythingConfig.of_set(engine.entry(model_id).set)
     with _encoded(engine, model_id, image, cancel, progress) as (predictor, embedding, timer):
         with timer.stage("predict"):
             records = segment_everything(
@@ -211,8 +210,7 @@ def find_proposals(
 ) -> Segmentation:
     """Propose objects, the best first. Raises NothingFound if all masks are empty."""
     if config is None:
-        embedded = engine.entry(model_id).set == "embedded"
-        config = ProposalConfig.embedded() if embedded else ProposalConfig()
+        config = ProposalConfig.of_set(engine.entry(model_id).set)
     with _encoded(engine, model_id, image, cancel, progress) as (predictor, embedding, timer):
         with timer.stage("predict"):
             proposals = propose_objects(

@@ -18,6 +18,7 @@ from torch import Tensor
 from core.errors import ImageError, PromptError
 from core.images import content_hash
 from core.sam.batches import in_batches
+from core.sam.decoding import Transformer, decode_masks
 from core.sam.fast_decoder import decode_prompts
 from core.sam.geometry import Geometry
 from core.sam.regions import upscaler_for
@@ -165,6 +166,7 @@ class Predictor:
         box: ArrayLike | None = None,
         mask_input: ArrayLike | Tensor | None = None,
         multimask_output: bool = True,
+        transformer: Transformer | None = None,
     ) -> Prediction:
         """Predict the masks of one prompt.
 
@@ -174,6 +176,7 @@ class Predictor:
             box: (4,) as x0, y0, x1, y1 in pixels of the original picture.
             mask_input: (1, 4g, 4g) logits, such as those of a former prediction.
             multimask_output: three masks; recommended for a single point.
+            transformer: in place of the decoder's own, in this call only.
 
         Returns:
             A prediction with B = 1.
@@ -188,6 +191,7 @@ class Predictor:
             boxes=_batched(box),
             mask_input=_batched(mask_input),
             multimask_output=multimask_output,
+            transformer=transformer,
         )
 
     @torch.no_grad()
@@ -200,6 +204,7 @@ class Predictor:
         boxes: ArrayLike | None = None,
         mask_input: ArrayLike | Tensor | None = None,
         multimask_output: bool = True,
+        transformer: Transformer | None = None,
     ) -> Prediction:
         """Predict the masks of B prompts, a batch of them at a time.
 
@@ -210,7 +215,7 @@ class Predictor:
             point_labels: (B, N), 1 foreground, 0 background, -1 to pad fewer points.
             boxes: (B, 4) in pixels of the original picture.
             mask_input: (B, 1, 4g, 4g) logits.
-            multimask_output: as in ``predict``.
+            multimask_output, transformer: as in ``predict``.
 
         Raises:
             PromptError: no prompt at all, or one of another shape.
@@ -220,6 +225,17 @@ class Predictor:
 
         def decode(rows: slice) -> tuple[Tensor, Tensor]:
             sparse, dense = self._encode_prompts(prompts, rows)
+            if transformer is not None:
+                logits, iou = decode_masks(
+                    self.sam.mask_decoder,
+                    image_embeddings=embedding.features.expand(len(sparse), -1, -1, -1),
+                    image_pe=image_pe,
+                    sparse_prompt_embeddings=sparse,
+                    dense_prompt_embeddings=dense,
+                    transformer=transformer,
+                )
+                chosen = slice(1, None) if multimask_output else slice(1)
+                return logits[:, chosen], iou[:, chosen]
             return decode_prompts(
                 self.sam.mask_decoder,
                 image_embedding=embedding.features,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import PromptError
+from core.models.presets import ProposalConfig
 from core.sam.candidates import (
     Candidate,
     Progress,
@@ -25,32 +25,6 @@ from core.sam.regions import upscaler_for
 
 if TYPE_CHECKING:
     from core.engine.cancellation import CancelToken
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProposalConfig:
-    """The paper's settings for AR@1000 on LVIS.
-
-    Args:
-        points_per_side: of the grid.
-        box_nms_thresh: IoU of boxes above which the mask of the lower predicted IoU goes.
-        max_proposals: masks returned at most.
-    """
-
-    points_per_side: int = 64
-    box_nms_thresh: float = 0.9
-    max_proposals: int = 1000
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.points_per_side <= 128:
-            raise PromptError(
-                f"There are {self.points_per_side} points per side; choose between 1 and 128."
-            )
-
-    @classmethod
-    def embedded(cls) -> ProposalConfig:
-        """For the embedded model on a CPU: its 16 x 16 embedding gains nothing above 32."""
-        return cls(points_per_side=32, max_proposals=300)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,14 +11,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from gradio_client import Client
 from PIL import Image
+from playwright.sync_api import Error as PlaywrightError
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 90
+PATIENCE_MS = 60_000  # of each wait: a machine that is busy with training is many times slower
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync"
@@ -36,6 +41,10 @@ class Server:
     def visits(self) -> set[Path]:
         """Folders of the visitors that the server holds files of."""
         return set(self.folder.glob("segment-studio-*/visit-*"))
+
+    def client(self, **options: Any) -> Client:
+        """A new visitor, by gradio's own client for Python."""
+        return Client(self.url, verbose=False, httpx_kwargs={"trust_env": False}, **options)
 
 
 @pytest.fixture(scope="session")
@@ -75,12 +84,18 @@ def _wait_until_up(process: subprocess.Popen, url: str, log: Path) -> None:
     raise RuntimeError(f"the suite did not start:\n{log.read_text()[-3000:]}")
 
 
+def find_chromium() -> str | None:
+    """Path of the distribution's browser; None if there is none."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    return path if path and Path(path).exists() else None
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
     """The distribution's Chromium, driven by playwright."""
-    path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-    if not Path(path).exists():
-        pytest.skip(f"there is no browser at {path}; set CHROMIUM")
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium: install it, or name its path in CHROMIUM")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -99,7 +114,7 @@ class Studio:
         self.faults: list[str] = []  # console errors, exceptions, failed responses
         self.dialogs: list[str] = []
         self.context = browser.new_context(**context)
-        self.context.set_default_timeout(20_000)
+        self.context.set_default_timeout(PATIENCE_MS)
         self.context.route("**/*", self._guard)
         self.page = self.context.new_page()
         self.page.on("console", self._on_console)
@@ -136,14 +151,17 @@ class Studio:
 
     def wait(self, *parts: str) -> str:
         """Wait until the status line contains all parts, and return it."""
-        self.page.wait_for_function(
-            """parts => {
-              const line = document.querySelector("#segment_status .status");
-              const text = line?.dataset.kind + ": " + line?.innerText;
-              return parts.every((part) => text.includes(part));
-            }""",
-            arg=list(parts),
-        )
+        try:
+            self.page.wait_for_function(
+                """parts => {
+                  const line = document.querySelector("#segment_status .status");
+                  const text = line?.dataset.kind + ": " + line?.innerText;
+                  return parts.every((part) => text.includes(part));
+                }""",
+                arg=list(parts),
+            )
+        except PlaywrightError as error:
+            raise AssertionError(f"waited for {parts}, the page says: {self.status}") from error
         return self.status
 
     def upload(self, path: Path, *, wait: str = "Picture read in") -> None:
@@ -195,6 +213,14 @@ class Studio:
     def open(self, title: str) -> None:
         """Open an accordion."""
         self.page.get_by_role("button", name=title).click()
+
+    def open_points(self) -> None:
+        """Open the tables of points and boxes."""
+        self.open("Points and boxes as numbers")
+
+    def open_parameters(self) -> None:
+        """Open the parameters of the tab."""
+        self.page.locator("#segment_parameters button").first.click()
 
     def points(self) -> list[list[float]]:
         """The table of points: x, y, label."""

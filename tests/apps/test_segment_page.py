@@ -13,7 +13,6 @@ from pycocotools import mask as coco
 
 from core.masks import decode_rle, iou
 
-NUMBERS = "Points and boxes as numbers"
 X0, Y0, X1, Y1 = 120, 80, 200, 160  # the square of `square_picture`, 320×240
 CENTRE = ((X0 + X1) / 2 / 320, (Y0 + Y1) / 2 / 240)
 
@@ -43,7 +42,7 @@ def test_a_click_lands_where_it_was_made(
         viewport={"width": width, "height": 844}, device_scale_factor=scale, has_touch=width < 400
     )
     studio.upload(turned_picture if is_turned else square_picture)
-    studio.open(NUMBERS)
+    studio.open_points()
     for share in ((0.02, 0.03), CENTRE, (0.97, 0.9)):
         studio.click(*share)
     points = np.array(studio.wait_points(3))
@@ -75,7 +74,7 @@ def test_small_and_large_pictures_answer_in_their_own_pixels(
     studio.upload(path)
     shown = studio.picture()
     assert 640 <= max(shown["width"], shown["height"]) <= 1024
-    studio.open(NUMBERS)
+    studio.open_points()
     studio.click(0.25, 0.75)
     ((x, y, _),) = studio.wait_points(1)
     assert abs(x - (0.25 * size[1] - 0.5)) <= tolerance
@@ -87,7 +86,7 @@ def test_small_and_large_pictures_answer_in_their_own_pixels(
 def test_points_are_added_undone_and_cleared_by_keys(open_studio, square_picture):
     studio = open_studio()
     studio.upload(square_picture)
-    studio.open(NUMBERS)
+    studio.open_points()
     press = studio.page.keyboard.press
     studio.click(*CENTRE)
     studio.wait_points(1)
@@ -111,7 +110,7 @@ def test_points_are_added_undone_and_cleared_by_keys(open_studio, square_picture
 def test_quick_clicks_all_arrive(open_studio, square_picture):
     studio = open_studio()
     studio.upload(square_picture)
-    studio.open(NUMBERS)
+    studio.open_points()
     places = [studio.place(x, 0.5) for x in (0.2, 0.35, 0.5, 0.65)]
     for place in places:
         studio.page.mouse.click(*place)
@@ -121,7 +120,7 @@ def test_quick_clicks_all_arrive(open_studio, square_picture):
 def test_boxes_by_two_clicks_and_by_dragging(open_studio, square_picture):
     studio = open_studio()
     studio.upload(square_picture)
-    studio.open(NUMBERS)
+    studio.open_points()
     studio.page.keyboard.press("x")
     studio.click(0.375, 1 / 3)
     studio.wait("First corner set")
@@ -139,7 +138,7 @@ def test_boxes_by_two_clicks_and_by_dragging(open_studio, square_picture):
 def test_a_scribble_becomes_points_along_it(open_studio, square_picture):
     studio = open_studio()
     studio.upload(square_picture)
-    studio.open(NUMBERS)
+    studio.open_points()
     studio.page.keyboard.press("s")
     studio.drag((0.4, 0.4), (0.5, 0.5), (0.6, 0.6))
     points = np.array(studio.wait_points(8))
@@ -150,7 +149,7 @@ def test_a_scribble_becomes_points_along_it(open_studio, square_picture):
 def test_the_table_of_points_can_be_used_without_a_mouse(open_studio, square_picture):
     studio = open_studio()
     studio.upload(square_picture)
-    studio.open(NUMBERS)
+    studio.open_points()
     studio.page.locator("[data-do=add-point]").press("Enter")
     studio.wait_points(1)
     field = studio.page.get_by_label("point 1 x", exact=True)
@@ -256,6 +255,7 @@ def test_mistakes_get_a_sentence_and_lose_nothing(open_studio, square_picture, t
     studio.wait("warning: There is nothing to run yet")
     studio.click(*CENTRE)
     studio.wait("ready: Mask in")
+    studio.open_parameters()
     page.locator("#segment_mask_threshold input").fill("1000")
     page.keyboard.press("Tab")
     studio.wait("hint: No pixel is above the threshold 1000")
@@ -265,7 +265,7 @@ def test_everything_edges_and_before_after(open_studio, square_picture):
     studio = open_studio()
     page = studio.page
     studio.upload(square_picture)
-    page.locator("#segment_parameters button").first.click()
+    studio.open_parameters()
     page.locator("#segment_points_per_side input[type=number]").fill("6")
     page.keyboard.press("Tab")
     page.keyboard.press("e")
@@ -286,7 +286,7 @@ def test_everything_edges_and_before_after(open_studio, square_picture):
 def test_long_work_is_cancelled(open_studio, square_picture):
     studio = open_studio()
     studio.upload(square_picture)
-    studio.page.locator("#segment_parameters button").first.click()
+    studio.open_parameters()
     studio.page.locator("#segment_points_per_side input[type=number]").fill("64")
     studio.page.keyboard.press("Tab")
     studio.page.click("#segment_everything")

@@ -21,6 +21,8 @@ from apps.suite.segment.patch import Patch
 from apps.suite.segment.scene import Answer, Instance, Prompts, Scene
 from apps.suite.segment.session import Options, Picture, SegmentSession
 from core.errors import NothingFound
+from core.models.catalogue import catalogue
+from core.models.presets import EverythingConfig, ProposalConfig
 from core.prompts import Boxes, Points
 
 if TYPE_CHECKING:
@@ -29,11 +31,18 @@ if TYPE_CHECKING:
     from core.sam.pipeline import SamResult
 
 MOST_PROPOSALS = 100  # on the page; the endpoint returns all
+MOST_ANYWAY = 20  # masks shown although they passed no threshold
 
-# Points per side, predicted IoU, stability, NMS, crop layers, smallest region.
-EverythingValues = tuple[float, ...]
-PAPER_EVERYTHING: EverythingValues = (32, 0.88, 0.95, 0.7, 0, 0)
-EMBEDDED_EVERYTHING: EverythingValues = (16, 0.75, 0.85, 0.7, 0, 0)
+# The settings of everything mode that the page offers, in the order of its fields.
+EVERYTHING_FIELDS = (
+    "points_per_side",
+    "pred_iou_thresh",
+    "stability_score_thresh",
+    "box_nms_thresh",
+    "crop_n_layers",
+    "min_mask_region_area",
+)
+_WHOLE = {"points_per_side", "crop_n_layers", "min_mask_region_area"}
 
 
 def read_picture(session: SegmentSession) -> None:
@@ -122,31 +131,68 @@ def _answer(result: SamResult, prompts: Prompts, picture: Picture) -> Answer:
     )
 
 
-def find_everything(session: SegmentSession, *values: float) -> Iterator[Notice]:
-    """Put everything that a grid of points finds in the place of all objects."""
-    from core.models.catalogue import catalogue
+def everything_values(config: EverythingConfig) -> tuple[float, ...]:
+    """The values of a configuration in the order of the page's fields."""
+    return tuple(getattr(config, name) for name in EVERYTHING_FIELDS)
 
-    embedded = catalogue()[session.model].set == "embedded"
+
+def find_everything(session: SegmentSession, *values: float | None) -> Iterator[Notice]:
+    """Put everything that a grid of points finds in the place of all objects.
+
+    Args:
+        values: in the order of EVERYTHING_FIELDS.
+    """
 
     def search(job: _Job) -> Segmentation:
-        from core.sam.everything import EverythingConfig
-        from core.sam.pipeline import segment_all
+        return _search_everything(job, _everything_config(job.model, values))
 
-        sides, iou, stability, nms, layers, area = values
-        config = EverythingConfig(
-            points_per_side=int(sides),
-            pred_iou_thresh=iou,
-            stability_score_thresh=stability,
-            box_nms_thresh=nms,
-            crop_n_layers=int(layers),
-            min_mask_region_area=int(area),
-            drop_full_image=embedded,
-        )
-        return segment_all(
-            job.engine, job.model, job.picture.image, config, cancel=job.token, progress=job.report
+    return _run(session, "Everything", search, _keep_found)
+
+
+def find_anything(session: SegmentSession, *values: float | None) -> Iterator[Notice]:
+    """Everything mode when nothing passed its two thresholds: the best there is without them."""
+
+    def search(job: _Job) -> Segmentation:
+        config = _everything_config(job.model, values)
+        config = replace(config, pred_iou_thresh=0.0, stability_score_thresh=0.0)
+        found = _search_everything(job, config)
+        best = np.sort(np.argsort(-found.scores, kind="stable")[:MOST_ANYWAY])  # largest first
+        return replace(
+            found,
+            masks=found.masks[best],
+            scores=found.scores[best],
+            labels=tuple(found.labels[k] for k in best),
+            ids=None,
         )
 
-    return _run(session, search, _keep_found)
+    def keep(session: SegmentSession, job: _Job, found: Segmentation) -> Notice:
+        _keep_found(session, job, found)
+        worst, best = float(found.scores.min()), float(found.scores.max())
+        return Notice(
+            "ready",
+            f"The best {len(found)} masks, below the thresholds: predicted IoU {worst:.2f} to "
+            f"{best:.2f}.",
+        )
+
+    return _run(session, "Everything", search, keep)
+
+
+def _everything_config(model: str, values: tuple[float | None, ...]) -> EverythingConfig:
+    """Read the page's fields; an emptied one has the model's own value."""
+    given = {
+        name: int(value) if name in _WHOLE else float(value)
+        for name, value in zip(EVERYTHING_FIELDS, values, strict=True)
+        if value is not None
+    }
+    return replace(EverythingConfig.of_set(catalogue()[model].set), **given)  # type: ignore[arg-type]
+
+
+def _search_everything(job: _Job, config: EverythingConfig) -> Segmentation:
+    from core.sam.pipeline import segment_all
+
+    return segment_all(
+        job.engine, job.model, job.picture.image, config, cancel=job.token, progress=job.report
+    )
 
 
 def find_proposals(session: SegmentSession) -> Iterator[Notice]:
@@ -154,15 +200,19 @@ def find_proposals(session: SegmentSession) -> Iterator[Notice]:
 
     def search(job: _Job) -> Segmentation:
         from core.sam.pipeline import find_proposals
-        from core.sam.proposals import ProposalConfig
 
-        sides = ProposalConfig.embedded().points_per_side
-        config = ProposalConfig(points_per_side=sides, max_proposals=MOST_PROPOSALS)
+        preset = ProposalConfig.of_set(catalogue()[job.model].set)
+        config = replace(preset, max_proposals=MOST_PROPOSALS)
         return find_proposals(
             job.engine, job.model, job.picture.image, config, cancel=job.token, progress=job.report
         )
 
-    return _run(session, search, _keep_found)
+    def keep(session: SegmentSession, job: _Job, found: Segmentation) -> Notice:
+        _keep_found(session, job, found)
+        took = say_seconds(found.seconds["predict"])
+        return Notice("ready", f"The {len(found)} best proposals in {took}, the best first.")
+
+    return _run(session, "Proposals", search, keep)
 
 
 def find_edges(session: SegmentSession) -> Iterator[Notice]:
@@ -181,7 +231,7 @@ def find_edges(session: SegmentSession) -> Iterator[Notice]:
         session.seconds = {**session.seconds, "predict": found.seconds["predict"]}
         return Notice("ready", f"Edges in {say_seconds(found.seconds['predict'])}.")
 
-    return _run(session, search, keep)
+    return _run(session, "Edges", search, keep)
 
 
 class _Job(NamedTuple):
@@ -196,6 +246,7 @@ class _Job(NamedTuple):
 
 def _run(
     session: SegmentSession,
+    title: str,
     search: Callable[[_Job], Any],
     keep: Callable[[SegmentSession, _Job, Any], Notice],
 ) -> Iterator[Notice]:
@@ -222,7 +273,7 @@ def _run(
             except StopIteration as end:
                 session.notice = end.value
                 return
-            yield Notice("busy", f"{text}…", progress=fraction)
+            yield Notice("busy", f"{title}: {text}…", progress=fraction)
     except NothingFound as error:
         session.notice = replace(
             notice_of(error), action="anyway", label="Show what there is anyway"

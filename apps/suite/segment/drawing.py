@@ -19,6 +19,7 @@ from core.models.catalogue import catalogue
 from core.overlays import draw, draw_boxes, draw_points, palette
 from core.results import Segmentation
 
+MOST_NUMBERED = 40  # with more objects the numbers would hide the picture
 THUMBNAIL_SIDE = 168  # px, drawn at up to twice the density of a page
 
 
@@ -49,7 +50,7 @@ def draw_instances(
         ids=[instance.number for instance in visible],
         opacity=drawing.opacity,
         outline=drawing.outline,
-        numbers=drawing.numbers,
+        numbers=drawing.numbers and len(visible) <= MOST_NUMBERED,
         background=drawing.background,
     )
 

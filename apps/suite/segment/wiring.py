@@ -15,7 +15,7 @@ import gradio as gr
 from apps.suite import examples, models
 from apps.suite.components import MODEL, PRIVATE, data_of, guarded
 from apps.suite.frame import Frame
-from apps.suite.notices import Notice, notice_of
+from apps.suite.notices import notice_of
 from apps.suite.segment import answers, edits
 from apps.suite.segment.downloads import prepare_files
 from apps.suite.segment.session import Options, SegmentSession
@@ -30,6 +30,8 @@ from apps.suite.segment.show import (
 )
 from apps.suite.tabs import Services
 from core.errors import PromptError
+from core.models.catalogue import catalogue
+from core.models.presets import EverythingConfig
 
 
 def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
@@ -81,7 +83,7 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
     take(parts.new.click, edits.new_object)
     take(parts.run.click, edits.run_again)
     take(parts.panel.input, edits.set_panel, (parts.panel,))
-    _wire_options(parts, take)
+    _wire_options(parts, frame.in_use, take)
     _wire_jobs(parts, take)
     _wire_drawing(parts)
     _wire_extras(parts)
@@ -128,13 +130,7 @@ def on_example(session: SegmentSession, event: gr.EventData) -> None:
     edits.read_example(session, examples.example(data_of(event).get("name")).path)
 
 
-def find_anything(session: SegmentSession, *values: float) -> Iterator[Notice]:
-    """Everything mode without its two thresholds: when nothing passed them."""
-    sides, _, _, *others = values
-    return answers.find_everything(session, sides, 0.0, 0.0, *others)
-
-
-def _wire_options(parts: SimpleNamespace, take: Callable[..., None]) -> None:
+def _wire_options(parts: SimpleNamespace, in_use: gr.State, take: Callable[..., None]) -> None:
     names = ("multimask", "mask_threshold", "feed_back", "scribble_points")
 
     def set_options(session: SegmentSession, *values: Any) -> None:
@@ -144,24 +140,31 @@ def _wire_options(parts: SimpleNamespace, take: Callable[..., None]) -> None:
     for field in fields:
         take(field.change, set_options, fields)
     default = Options()
+    default_options = tuple(getattr(default, name) for name in names)
     parts.paper.click(
-        lambda: (*(getattr(default, name) for name in names), *answers.PAPER_EVERYTHING),
+        lambda: (*default_options, *answers.everything_values(EverythingConfig())),
         None,
         [*fields, *_everything_fields(parts)],
         queue=False,
         **PRIVATE,
     )
 
+    def suit(model_id: str) -> tuple[float, ...]:
+        config = EverythingConfig.of_set(catalogue()[model_id].set)
+        return (*default_options, *answers.everything_values(config))
+
+    parts.suited.click(suit, in_use, [*fields, *_everything_fields(parts)], queue=False, **PRIVATE)
+    in_use.change(
+        lambda model_id: suit(model_id)[len(names) :],
+        in_use,
+        list(_everything_fields(parts)),
+        queue=False,
+        **PRIVATE,
+    )
+
 
 def _everything_fields(parts: SimpleNamespace) -> tuple[Any, ...]:
-    return (
-        parts.points_per_side,
-        parts.pred_iou_thresh,
-        parts.stability_score_thresh,
-        parts.box_nms_thresh,
-        parts.crop_n_layers,
-        parts.min_mask_region_area,
-    )
+    return tuple(getattr(parts, name) for name in answers.EVERYTHING_FIELDS)
 
 
 def _wire_jobs(parts: SimpleNamespace, take: Callable[..., None]) -> None:
@@ -184,7 +187,7 @@ def _wire_jobs(parts: SimpleNamespace, take: Callable[..., None]) -> None:
     )
     for button, work, inputs in jobs:
         take(button.click, edits.begin_job, then=job(work), then_inputs=inputs)
-    anyway = job(find_anything)
+    anyway = job(answers.find_anything)
     take(parts.channel.change, edits.begin_job, then=anyway, then_inputs=fields)
     parts.cancel.click(edits.cancel, parts.state, parts.status, queue=False, **PRIVATE)
 

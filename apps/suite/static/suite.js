@@ -36,11 +36,13 @@
   });
 
   // Our tables are written anew after each change: keep the place of whoever works in them.
+  // Only of a field that is gone: while a field is being left, nothing has the focus either.
   let focused = null;
-  document.addEventListener("focusin", (event) => (focused = event.target.dataset?.focus ?? null));
+  document.addEventListener("focusin", (event) => (focused = event.target));
   const refocus = () => {
-    if (focused && document.activeElement === document.body)
-      $(`[data-focus="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    const name = focused?.dataset?.focus;
+    if (name && !focused.isConnected && document.activeElement === document.body)
+      $(`[data-focus="${CSS.escape(name)}"]`)?.focus({ preventScroll: true });
   };
 
   // --- the status line ------------------------------------------------------------------------

@@ -11,13 +11,13 @@ from apps.suite.canvas import Picture
 from apps.suite.components import build_channel, html
 from apps.suite.frame import Frame
 from apps.suite.notices import Notice, status_html
-from apps.suite.segment.answers import EMBEDDED_EVERYTHING
 from apps.suite.segment.help import API_HELP, HOW_IT_WORKS
 from apps.suite.segment.markup import prompts_html
 from apps.suite.segment.scene import Scene
 from apps.suite.segment.session import NO_PICTURE, Drawing, Options, SegmentSession
 from apps.suite.segment.wiring import wire
 from apps.suite.tabs import Services
+from core.models.presets import EverythingConfig
 from core.overlays import BACKGROUNDS
 
 TOOLS = [
@@ -46,7 +46,7 @@ def build(frame: Frame, services: Services) -> None:
         with gr.Column(scale=7, min_width=320, elem_id="segment_stage"):
             _lay_out_stage(parts)
     with gr.Column(elem_id="segment_below"):
-        _lay_out_parameters(parts)
+        _lay_out_parameters(parts, services.settings.model_set)
         with gr.Accordion("Points and boxes as numbers", open=False):
             parts.prompts = html(prompts_html(Scene(), None), elem_id="segment_prompts")
         with gr.Accordion("How it works", open=False) as parts.how:
@@ -172,10 +172,11 @@ def _lay_out_drawing(parts: SimpleNamespace) -> None:
         )
 
 
-def _lay_out_parameters(parts: SimpleNamespace) -> None:
+def _lay_out_parameters(parts: SimpleNamespace, model_set: str) -> None:
     """What the model is asked, each with a line of help; defaults are the published ones."""
     options = Options()
-    sides, iou, stability, nms, layers, area = EMBEDDED_EVERYTHING
+    paper, embedded = EverythingConfig(), EverythingConfig.embedded()
+    own = EverythingConfig.of_set(model_set)
     with gr.Accordion("Parameters", open=False, elem_id="segment_parameters"):
         with gr.Row():
             parts.multimask = gr.Radio(
@@ -208,50 +209,55 @@ def _lay_out_parameters(parts: SimpleNamespace) -> None:
             parts.points_per_side = gr.Slider(
                 4,
                 64,
-                value=sides,
+                value=own.points_per_side,
                 step=1,
                 label="Points per side",
-                info="Of the grid. Paper: 32; embedded model: 16.",
+                info=f"Of the grid. Paper: {paper.points_per_side}; embedded model: "
+                f"{embedded.points_per_side}.",
                 elem_id="segment_points_per_side",
             )
             parts.pred_iou_thresh = gr.Slider(
                 0,
                 1,
-                value=iou,
+                value=own.pred_iou_thresh,
                 step=0.01,
                 label="Least predicted IoU",
-                info="Masks that the model rates lower go. Paper: 0.88; embedded: 0.75.",
+                info="Masks that the model rates lower go. Paper: "
+                f"{paper.pred_iou_thresh}; embedded: {embedded.pred_iou_thresh}.",
             )
             parts.stability_score_thresh = gr.Slider(
                 0,
                 1,
-                value=stability,
+                value=own.stability_score_thresh,
                 step=0.01,
                 label="Least stability",
-                info="IoU of the mask at thresholds −1 and +1. Paper: 0.95; embedded: 0.85.",
+                info="IoU of the mask at thresholds −1 and +1. Paper: "
+                f"{paper.stability_score_thresh}; embedded: {embedded.stability_score_thresh}.",
             )
             parts.box_nms_thresh = gr.Slider(
                 0.1,
                 1,
-                value=nms,
+                value=own.box_nms_thresh,
                 step=0.05,
                 label="Duplicate boxes above IoU",
-                info="Non-maximum suppression. Paper: 0.7.",
+                info=f"Non-maximum suppression. Paper: {paper.box_nms_thresh}.",
             )
         with gr.Row():
             parts.crop_n_layers = gr.Slider(
                 0,
                 2,
-                value=layers,
+                value=own.crop_n_layers,
                 step=1,
                 label="Crop layers",
                 info="Again on zoomed crops, for small things; slower. Paper: 0.",
             )
             parts.min_mask_region_area = gr.Number(
-                area,
+                own.min_mask_region_area,
                 precision=0,
                 minimum=0,
                 label="Smallest region",
                 info="Holes and islands under so many px go. Paper: 0.",
             )
-        parts.paper = gr.Button("Paper defaults", size="sm", elem_id="segment_paper")
+        with gr.Row(elem_id="segment_defaults"):
+            parts.suited = gr.Button("Defaults of this model", size="sm", elem_id="segment_suited")
+            parts.paper = gr.Button("Paper defaults", size="sm", elem_id="segment_paper")
