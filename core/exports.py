@@ -7,11 +7,15 @@ lead out of the folder. Pixel files have the original picture's size.
 import io
 import json
 import math
+import os
 import re
 import unicodedata
 import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,24 +172,29 @@ def write_all(
     prefix = f"{slug(stem) or 'image'}_{slug(result.method)}_{when:%Y%m%dT%H%M%SZ}"
     folder.mkdir(parents=True, exist_ok=True)
 
-    def write(ending: str, data: bytes) -> Path:
-        path = folder / f"{prefix}_{ending}"
-        path.write_bytes(data)
-        return path
-
-    if overlay is None:
-        overlay = draw(image, result.masks, ids=result.numbers)
-    named = zip(result.numbers, result.labels, result.masks, strict=True)
+    shown = draw(image, result.masks, ids=result.numbers) if overlay is None else overlay
+    numbered = list(zip(result.numbers, result.labels, result.masks, strict=True))
+    masks = {_mask_name(k, label): partial(mask_png, mask) for k, label, mask in numbered}
+    cutouts = {f"cutout_{k}.png": partial(cutout, image, mask) for k, _, mask in numbered}
+    encoders: dict[str, Callable[[], bytes]] = {
+        "overlay.png": lambda: picture_png(shown),
+        **cutouts,
+        **masks,
+        "labels.png": lambda: labels_png(result),
+        "instances.json": lambda: _json(record(result)),
+        "coco.json": lambda: _json(coco(result, stem)),
+    }
+    paths = {name: folder / f"{prefix}_{name}" for name in encoders}
+    # Encoding PNGs is most of the work, and OpenCV does it outside of Python's lock.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        list(pool.map(lambda name: paths[name].write_bytes(encoders[name]()), encoders))
     files = Files(
-        overlay=write("overlay.png", picture_png(overlay)),
-        masks=tuple(write(_mask_name(k, label), mask_png(mask)) for k, label, mask in named),
-        labels=write("labels.png", labels_png(result)),
-        cutouts=tuple(
-            write(f"cutout_{k}.png", cutout(image, mask))
-            for k, mask in zip(result.numbers, result.masks, strict=True)
-        ),
-        instances=write("instances.json", _json(record(result))),
-        coco=write("coco.json", _json(coco(result, stem))),
+        overlay=paths["overlay.png"],
+        masks=tuple(paths[name] for name in masks),
+        labels=paths["labels.png"],
+        cutouts=tuple(paths[name] for name in cutouts),
+        instances=paths["instances.json"],
+        coco=paths["coco.json"],
         archive=folder / f"{prefix}_all.zip",
     )
     _write_archive(files, _json(_parameters(image, result, stem)), when)

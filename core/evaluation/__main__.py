@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from core.errors import SuiteError
+from core.errors import ImageError, SuiteError
 from core.evaluation.data import Example, folder_examples, sticker_examples
 from core.reports import Report
 from core.sam.predictor import Predictor
@@ -30,11 +30,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument("--model", default="sam_embedded", help="catalogue id")
     parser.add_argument("--data", type=Path, help="folder of a real data set")
-    parser.add_argument("--format", help="of --data: coco, or labels (images/ and masks/)")
+    parser.add_argument(
+        "--format", help="of --data: coco, labels (images/ and masks/), perseg or davis"
+    )
     parser.add_argument(
         "--stickers", type=Path, default=Path(settings.sticker_folder), help="sprites"
     )
-    parser.add_argument("--limit", type=int, default=None, help="take only so many pictures")
+    parser.add_argument(
+        "--limit", type=int, default=None, help="take only so many pictures (or objects)"
+    )
     args = parser.parse_args(arguments)
     try:
         report = run(args)
@@ -99,10 +103,68 @@ def _proposals(
     return evaluate_proposals(predictor, _examples(args), config), {"published": published}
 
 
+def _persam(
+    predictor: Predictor, args: argparse.Namespace
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """One object in other pictures; ``--limit`` counts objects. Expect 10 minutes on one core."""
+    from core.evaluation.persam import PUBLISHED, evaluate, presence_figures
+    from core.evaluation.persam_data import perseg_subjects, sticker_subjects
+    from core.persam.config import PERSEG_MASK_VALUE
+
+    if args.data:
+        if args.format not in (None, "perseg"):
+            raise ImageError(f"Unknown --format {args.format}: this protocol reads perseg.")
+        subjects = islice(perseg_subjects(args.data), args.limit)
+        scores = evaluate(predictor, subjects, mask_value=PERSEG_MASK_VALUE)
+        return scores.figures(), scores.details() | {"published": PUBLISHED}
+    scores = evaluate(predictor, sticker_subjects(args.stickers, args.limit))
+    held = evaluate(
+        predictor, sticker_subjects(args.stickers, args.limit, held_out_style=True), ablations=False
+    )
+    calibration = evaluate(
+        predictor,
+        sticker_subjects(args.stickers, args.limit, training_objects=True),
+        ablations=False,
+    )
+    figures = scores.figures() | presence_figures(scores, calibration)
+    figures |= {
+        f"held_style_{name}": value
+        for name, value in (held.figures() | presence_figures(held, calibration)).items()
+        if name != "presence_threshold"
+    }
+    details = {"seen_styles": scores.details(), "held_out_style": held.details()}
+    return figures, details | {"published": PUBLISHED}
+
+
+def _persam_video(
+    predictor: Predictor, args: argparse.Namespace
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Objects through clips; ``--limit`` counts clips. The bar is PerSAM-F's J&F."""
+    from core.evaluation.persam_davis import davis_sequences
+    from core.evaluation.persam_video import PUBLISHED, evaluate_video, sticker_clips
+    from core.persam.video import VideoConfig
+
+    if args.data and args.format not in (None, "davis"):
+        raise ImageError(f"Unknown --format {args.format}: this protocol reads davis.")
+    figures: dict[str, float] = {}
+    details: dict[str, Any] = {"published": PUBLISHED}
+    for name, config in (("video", VideoConfig.persam_f()), ("video_persam", VideoConfig())):
+        clips = (
+            islice(davis_sequences(args.data), args.limit)
+            if args.data
+            else sticker_clips(args.stickers, args.limit)
+        )
+        values, details[name] = evaluate_video(predictor, clips, config)
+        figures |= {f"{name}_{key}": value for key, value in values.items()}
+    return figures, details
+
+
 PROTOCOLS: dict[str, tuple[Protocol, int]] = {
     "sam": (_sam, 500),
     "edges": (_edges, 100),
     "proposals": (_proposals, 100),
+    "persam": (_persam, 40),
+    "persam-video": (_persam_video, 12),
 }
 
 
