@@ -173,12 +173,14 @@ class Studio:
         self.wait(wait)
 
     def picture(self) -> dict[str, float]:
-        """Box of the picture's pixels on the page, with natural sizes."""
-        return self.page.evaluate(
+        """Box of the picture's pixels on the page, with natural sizes, once it is loaded."""
+        return self.page.wait_for_function(
             """() => {
               const img = document.querySelector("#segment_canvas .image-frame img");
+              if (!img?.complete || !img.naturalWidth) return false;
               img.scrollIntoView({ block: "center" });
               const box = img.getBoundingClientRect();
+              if (!box.width) return false;
               const wide = box.width / img.naturalWidth, high = box.height / img.naturalHeight;
               const scale = Math.min(wide, high, 1);
               return {
@@ -187,7 +189,7 @@ class Studio:
                 top: box.top + (box.height - img.naturalHeight * scale) / 2,
               };
             }"""
-        )
+        ).json_value()
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Where a share (x, y) of the picture is on the screen."""

@@ -44,6 +44,7 @@ def read_upload(session: SegmentSession, path: str | None) -> None:
     Raises:
         ImageError: the file is no readable picture, or over a limit.
     """
+    session.on_canvas = None  # the browser shows the file itself by now
     if path is None:
         return
     session.own_upload(path)

@@ -69,6 +69,7 @@ class SegmentSession(Session):
         self.model = ""
         self.panel = "masks"  # what the frame shows: "masks", "compare" or "edges"
         self.maps_open = False
+        self.on_canvas: tuple[Any, ...] | None = None  # what the frame was last drawn from
         self.forget()
 
     def forget(self) -> None:

@@ -103,7 +103,14 @@ def _say_state(session: SegmentSession) -> str:
 
 
 def show_canvas(session: SegmentSession) -> Any:
-    """Draw the clickable picture."""
+    """Draw the clickable picture, unless it is what the browser shows already.
+
+    A picture that is sent again would take the place of the one under a click.
+    """
+    wanted = (session.picture, session.scene, session.drawing, session.panel)
+    if wanted == session.on_canvas:
+        return gr.skip()
+    session.on_canvas = wanted
     if session.picture is None:
         return gr.update(value=None, alt_text=None)
     drawn = draw_scene(session.picture, session.scene, session.drawing)
