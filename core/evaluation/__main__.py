@@ -7,6 +7,7 @@ data set instead.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from core.errors import ImageError, SuiteError
 from core.evaluation.data import Example, folder_examples, sticker_examples
+from core.models.catalogue import Entry, catalogue
 from core.reports import Report
 from core.sam.predictor import Predictor
 from core.settings import settings
@@ -28,6 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m core.evaluation", description=__doc__)
     parser.add_argument("name", choices=PROTOCOLS)
     parser.add_argument("--json", type=Path, help="write the report here")
+    parser.add_argument(
+        "--card", action="store_true", help="write the figures into the embedded model's card"
+    )
     parser.add_argument("--model", default="sam_embedded", help="catalogue id")
     parser.add_argument("--data", type=Path, help="folder of a real data set")
     parser.add_argument(
@@ -47,6 +52,18 @@ def main(arguments: list[str] | None = None) -> None:
     print(report.table())
     if args.json:
         report.write(args.json)
+    if args.card:
+        write_card(catalogue()[args.model], report)
+
+
+def write_card(entry: Entry, report: Report) -> None:
+    """Put a report's figures into the JSON card beside an embedded model's weights."""
+    card = entry.read_card()
+    if entry.card is None or not card:
+        raise SystemExit(f"{entry.id} has no card: only embedded models have one.")
+    figures = {name: round(value, 3) for name, value in report.figures.items()}
+    card["figures"] = {**card.get("figures", {}), report.name: figures}
+    entry.card.write_text(json.dumps(card, indent=2) + "\n", "utf-8")
 
 
 def run(args: argparse.Namespace) -> Report:

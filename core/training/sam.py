@@ -318,6 +318,7 @@ def export(run: TrainingRun, config: SamConfig, training: SamTraining) -> Path:
     started_from = run.config.start_from
     card = {
         "id": "sam_embedded",
+        "license": "Apache-2.0",
         "config": asdict(config),
         "credits": CREDITS,
         "training": {

@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -18,15 +19,38 @@ sys.path.insert(0, str(ROOT))
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 from core.benchmark.suite import serve  # noqa: E402
+from core.engine import get_engine  # noqa: E402
+from core.images import load  # noqa: E402
+from core.overlays import draw, draw_boxes, draw_points  # noqa: E402
+from core.prompts import Boxes, Points  # noqa: E402
+from core.sam.pipeline import segment  # noqa: E402
 from tests.apps.conftest import FLAGS, Server, Studio, find_chromium  # noqa: E402
 
 FOLDER = ROOT / "assets" / "screenshots"
+EXAMPLES = ROOT / "assets" / "examples"
 MOST_BYTES = 400_000
 SIZE = {"width": 1280, "height": 900}
 
-# Example, then clicks as (tool's key, share of the width, share of the height).
+# The page's picture and its box, as shares of width and height.
 EXAMPLE = "coffee.jpg"
-CLICKS = (("f", 0.45, 0.25), ("f", 0.38, 0.62), ("f", 0.60, 0.30), ("b", 0.05, 0.50))
+BOX = (0.10, 0.02, 0.83, 0.93)
+
+# One click (x, y) and one box (x0, y0, x1, y1) on each example; what they give is not selected.
+PROMPTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "coffee": ((0.48, 0.38), BOX),
+    "dogs": ((0.33, 0.30), (0.22, 0.16, 0.46, 0.52)),
+    "cat": ((0.50, 0.55), (0.12, 0.0, 0.85, 1.0)),
+    "astronaut": ((0.40, 0.75), (0.02, 0.02, 0.72, 1.0)),
+    "ladybird": ((0.70, 0.52), (0.645, 0.43, 0.755, 0.60)),
+    "cups": ((0.32, 0.27), (0.22, 0.13, 0.42, 0.43)),
+    "nuthatch": ((0.36, 0.58), (0.23, 0.36, 0.53, 0.78)),
+    "wine": ((0.35, 0.80), (0.02, 0.55, 0.80, 0.99)),
+    "coins": ((0.40, 0.165), (0.34, 0.09, 0.47, 0.24)),
+    "rocket": ((0.505, 0.55), (0.47, 0.25, 0.53, 0.92)),
+    "seeds": ((0.64, 0.90), (0.52, 0.80, 0.78, 1.0)),
+    "moss": ((0.65, 0.50), (0.60, 0.43, 0.71, 0.57)),
+}
+TILE = (360, 270)  # px
 
 
 def take(browser: Browser, server: Server) -> None:
@@ -34,13 +58,11 @@ def take(browser: Browser, server: Server) -> None:
     studio = Studio(browser, server, viewport=SIZE, color_scheme="light", reduced_motion="reduce")
     studio.page.click(f"button.example[data-name='{EXAMPLE}']")
     studio.wait("Picture read in")
-    studio.open_points()
-    for count, (key, x, y) in enumerate(CLICKS, start=1):
-        studio.page.keyboard.press(key)
-        studio.click(x, y)
-        studio.wait_points(count)
+    studio.page.keyboard.press("x")
+    studio.click(*BOX[:2])
+    studio.wait("First corner set")
+    studio.click(*BOX[2:])
     studio.wait("ready: Mask in")
-    studio.open_points()  # closes them
     studio.page.evaluate("document.fonts.ready")
     studio.page.evaluate("scrollTo(0, 0)")
     studio.page.mouse.move(5, 5)
@@ -48,8 +70,32 @@ def take(browser: Browser, server: Server) -> None:
     studio.close()
 
 
+def draw_examples() -> Image.Image:
+    """Two tiles for each example, the answer to a click and to a box; two examples a row."""
+    rows = []
+    for name, (click, box) in PROMPTS.items():
+        image = load(EXAMPLES / f"{name}.jpg").image
+        size = image.shape[:2]
+        scale = np.array([size[1], size[0]] * 2, np.float64)
+        points = Points.parse([[*(click * scale[:2]), 1]], size)
+        boxes = Boxes.parse([box * scale], size)
+        clicked = segment(get_engine(), "sam_embedded", image, points=points)
+        boxed = segment(get_engine(), "sam_embedded", image, boxes=boxes)
+        first = draw(image, clicked.segmentation.masks, numbers=False)
+        second = draw(image, boxed.segmentation.masks, numbers=False)
+        rows.append(
+            (draw_points(first, points.coords, points.labels), draw_boxes(second, boxes.xyxy))
+        )
+    sheet = Image.new("RGB", (4 * TILE[0], -(-len(rows) // 2) * TILE[1]), (24, 24, 24))
+    for k, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            tile = ImageOps.pad(Image.fromarray(picture), TILE, color=(24, 24, 24))
+            sheet.paste(tile, ((2 * (k % 2) + column) * TILE[0], k // 2 * TILE[1]))
+    return sheet
+
+
 def save(shot: bytes, path: Path) -> None:
-    """Write a screenshot with as many colours as MOST_BYTES allow."""
+    """Write a picture's PNG with as many colours as MOST_BYTES allow."""
     picture = Image.open(io.BytesIO(shot)).convert("RGB")
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
@@ -65,6 +111,11 @@ def save(shot: bytes, path: Path) -> None:
 
 
 def main() -> None:
+    sheet = draw_examples().resize((3 * TILE[0], 6 * TILE[1] * 3 // 4))
+    path = FOLDER / "examples.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, quality=82, optimize=True)
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
     with tempfile.TemporaryDirectory() as folder, serve(Path(folder)) as (url, _):
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(

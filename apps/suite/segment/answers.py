@@ -94,17 +94,15 @@ def _ask(model_id: str, picture: Picture, asked: Scene, options: Options) -> Ans
         points=Points.parse([list(point) for point in prompts.points], picture.size),
         boxes=Boxes.parse([list(box) for box in prompts.boxes], picture.size),
         mask_input=_former_logits(asked) if options.feed_back else None,
-        multimask=_several_readings(options, prompts),
+        multimask=_several_readings(options),
         threshold=options.mask_threshold,
     )
     return _answer(result, prompts, picture)
 
 
-def _several_readings(options: Options, prompts: Prompts) -> bool | None:
-    """SAM's own advice: three masks for a single point, one where more was said."""
-    if options.multimask == "auto":
-        return len(prompts.points) == 1 and not prompts.boxes
-    return options.multimask == "on"
+def _several_readings(options: Options) -> bool | None:
+    """None: three masks where one point or box could mean several things, else one."""
+    return None if options.multimask == "auto" else options.multimask == "on"
 
 
 def _former_logits(asked: Scene) -> NDArray[np.float32] | None:

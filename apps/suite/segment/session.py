@@ -37,7 +37,7 @@ class Drawing:
 class Options:
     """Choices that change what the model is asked."""
 
-    multimask: str = "auto"  # "auto": three readings while there is exactly one point
+    multimask: str = "auto"  # "auto": three readings while there is one point or box
     mask_threshold: float = 0.0
     feed_back: bool = True  # the last low-resolution logits go in with the next point
     scribble_points: int = 8

@@ -183,7 +183,7 @@ def _lay_out_parameters(parts: SimpleNamespace, model_set: str) -> None:
                 [("Automatic", "auto"), ("Always", "on"), ("Never", "off")],
                 value=options.multimask,
                 label="Three readings",
-                info="Of an ambiguous prompt; automatic: for a single point, as SAM advises.",
+                info="Of an ambiguous prompt; automatic: for one point or box, as SAM is trained.",
             )
             parts.mask_threshold = gr.Number(
                 options.mask_threshold,
@@ -231,7 +231,7 @@ def _lay_out_parameters(parts: SimpleNamespace, model_set: str) -> None:
                 value=own.stability_score_thresh,
                 step=0.01,
                 label="Least stability",
-                info="IoU of the mask at thresholds −1 and +1. Paper: "
+                info="IoU of the mask at a lower and a higher threshold. Paper: "
                 f"{paper.stability_score_thresh}; embedded: {embedded.stability_score_thresh}.",
             )
             parts.box_nms_thresh = gr.Slider(

@@ -49,6 +49,7 @@ def test_all_figures_and_rows(small):
         "encoder_speedup",
         "batch_speedup",
         "second_click_speedup",
+        "vit_b_second_click_speedup",
         "everything_speedup",
         "encoder_memory_ratio",
     }
@@ -58,7 +59,7 @@ def test_all_figures_and_rows(small):
     assert report.details["pairs_limited_to"] == 1
     assert "1 pairs" in report.data
     rows = report.details["rows"]
-    assert len(rows) == 3 + 3 + 3 * 2
+    assert len(rows) == 3 + 4 + 3 * 2
     assert all(row["check"] and row["pairs"] == 1 for row in rows)
 
 
