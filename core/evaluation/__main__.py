@@ -45,6 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--limit", type=int, default=None, help="take only so many pictures (or objects)"
     )
     args = parser.parse_args(arguments)
+    if args.card and (args.limit or args.data):
+        parser.error("--card takes the figures of a whole run on the sticker world only")
     try:
         report = run(args)
     except SuiteError as error:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from core.evaluation.__main__ import write_card
+from core.evaluation.__main__ import main, write_card
 from core.models.catalogue import catalogue
 from core.reports import Report
 
@@ -25,3 +25,9 @@ def test_published_models_have_no_card() -> None:
     report = Report("sam", [], "scenes", "cpu", {}, commit="x")
     with pytest.raises(SystemExit, match="sam_vit_b has no card"):
         write_card(catalogue()["sam_vit_b"], report)
+
+
+def test_a_quick_look_does_not_go_into_the_card(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["sam", "--card", "--limit", "3"])
+    assert "--card takes the figures of a whole run" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def test_torchvision_and_its_dependants_work_after_the_shim():
         import core.models.torchvision_shim
         import torch
         from torchvision.ops import batched_nms, nms
-        import open_clip, segment_anything, timm
+        import segment_anything, timm
 
         boxes = torch.tensor([[0., 0, 10, 10], [1, 1, 10, 10], [0, 0, 10, 10]])
         scores = torch.tensor([0.5, 0.9, 0.7])
