@@ -6,7 +6,6 @@ turn, light and distractors of its category change), or read from PerSeg's own f
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,9 +21,9 @@ from core.errors import ImageError
 from core.evaluation.data import PICTURE_SUFFIXES, Example
 from core.images import load
 from core.persam.target import Reference
-from core.stickers import effects
 from core.stickers.atlas import Atlas
-from core.stickers.scenes import SceneConfig, SceneGenerator, Scenes
+from core.stickers.categories import categories
+from core.stickers.scenes import Cast, SceneConfig, SceneGenerator
 
 PICTURES = 5  # of each object, and as many without it
 DISTRACTORS = 2  # at least, of the same category, in every picture
@@ -32,7 +31,6 @@ MIN_VISIBLE = 0.6  # of the object; the reference shows it whole
 MIN_REFERENCE_VISIBLE = 0.97
 MIN_DISTRACTOR_VISIBLE = 0.3
 MIN_AREA = 0.01  # of the picture
-SMALL_CATEGORY = 4  # objects; a subgroup with fewer is taken as a part of its group
 TRIES = 8  # scenes per round, of which the fitting ones are kept
 MAX_ROUNDS = 100
 
@@ -61,56 +59,6 @@ class Subject:
     examples: tuple[Example, ...]
     absent: tuple[NDArray[np.uint8], ...] = field(default=())
     distractors: int = 0
-
-
-class SubjectScenes(SceneGenerator):
-    """Scenes of chosen sprites, whose colours change by light only: the object stays itself."""
-
-    def compose(self, plan: Tensor) -> Scenes:
-        """Draw scenes of the sprites in ``plan`` (B, K), back to front, -1 for none."""
-        self._plan = plan
-        return self.batch(len(plan))
-
-    def _choose_sprites(self, count: int) -> Tensor:
-        return self._plan
-
-    def _shade(self, rgba: Tensor, matrix: Tensor, ramp: Tensor, textured: Tensor) -> Tensor:
-        count = len(rgba)
-        light = effects.colour_matrix(
-            self._uniform(count, low=-0.12, high=0.12),
-            self._uniform(count, low=0.75, high=1.15),
-            self._uniform(count, low=0.65, high=1.15),
-        )
-        return super()._shade(rgba, light, ramp, textured)
-
-
-def categories(folder: Path, atlas: Atlas) -> dict[str, str]:
-    """Category of every emoji object of the atlas: its Unicode subgroup, or group if rare.
-
-    Args:
-        folder: with the installed sticker packages.
-    """
-    path = folder / "npm" / "emojibase-data" / "package" / "en"
-    rows = json.loads((path / "data.json").read_text(encoding="utf-8"))
-    messages = json.loads((path / "messages.json").read_text(encoding="utf-8"))
-    group_names = {row["order"]: row["key"] for row in messages["groups"]}
-    subgroup_names = {row["order"]: row["key"] for row in messages["subgroups"]}
-    tested = {info.object_id for info in atlas.infos if info.split == "test"}
-    places: dict[str, tuple[int, int]] = {}
-    members: dict[int, set[str]] = defaultdict(set)
-    for row in rows:
-        if "group" not in row or "subgroup" not in row:
-            continue
-        code = row["hexcode"].lower().removesuffix("-fe0f")
-        places[code] = row["group"], row["subgroup"]
-        if code in tested:
-            members[row["subgroup"]].add(code)
-    return {
-        code: subgroup_names[subgroup]
-        if len(members[subgroup]) >= SMALL_CATEGORY
-        else group_names[group]
-        for code, (group, subgroup) in places.items()
-    }
 
 
 def sticker_subjects(
@@ -182,7 +130,7 @@ def _subject(
     random = np.random.default_rng(sprite)
     own = torch.tensor([sprite])
     studio, outdoors = (
-        SubjectScenes(atlas, own, config=config, seed=sprite, test_photos=test_photos)
+        SceneGenerator(atlas, own, config=config, seed=sprite, test_photos=test_photos)
         for config in (REFERENCE, TEST)
     )
 
@@ -224,7 +172,7 @@ def _company(random: np.random.Generator, rivals: list[int], others: list[int]) 
 
 
 def _keep(
-    scenes: SubjectScenes,
+    scenes: SceneGenerator,
     plan: Callable[[], Tensor],
     sprite: int | None,
     rivals: list[int],
@@ -237,7 +185,9 @@ def _keep(
         (DISTRACTORS, MIN_VISIBLE) if scenes.config is TEST else (0, MIN_REFERENCE_VISIBLE)
     )
     for _ in range(MAX_ROUNDS):
-        batch = scenes.compose(plan())
+        sprites = plan()
+        light = scenes.draw_light(sprites.numel()).view(*sprites.shape, 3)
+        batch = scenes.compose(Cast(sprites, light, torch.full_like(sprites, -1)))
         visible = batch.visible_fractions
         company = torch.isin(batch.sprite_indices, rival) & (visible >= MIN_DISTRACTOR_VISIBLE)
         images = batch.images.permute(0, 2, 3, 1).cpu().numpy()

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.evaluation.metrics import bootstrap_interval
-from core.evaluation.persam_data import categories
 from core.evaluation.persam_davis import VideoSequence, score_sequence
 from core.persam.video import VideoConfig, VideoObject, track
 from core.sam.predictor import Predictor
 from core.stickers.atlas import Atlas
+from core.stickers.categories import categories
 
 FRAMES = 24
 SIZE = (192, 256)  # (H, W)

@@ -65,6 +65,22 @@ class Scenes:
     visible_fractions: Tensor
 
 
+@dataclass(frozen=True)
+class Cast:
+    """Who is in a batch of scenes, and what each looks like.
+
+    Attributes:
+        sprites: int64 (B, K) index into the atlas, back to front, -1 for none.
+        tones: float (B, K, 3): turn of the hue in radians, saturation and brightness; 0, 1 and 1
+            leave a sprite as it is drawn.
+        textures: int64 (B, K), the photograph that gives its texture, -1 for none.
+    """
+
+    sprites: Tensor
+    tones: Tensor
+    textures: Tensor
+
+
 class SceneGenerator:
     """Draws batches of scenes from some sprites of an atlas, in a seeded order."""
 
@@ -86,17 +102,25 @@ class SceneGenerator:
 
     def batch(self, count: int) -> Scenes:
         """Draw ``count`` scenes."""
+        return self._draw(count, None)
+
+    def compose(self, cast: Cast) -> Scenes:
+        """Draw scenes of a given cast of at most ``max_objects`` each."""
+        return self._draw(len(cast.sprites), cast)
+
+    def _draw(self, count: int, cast: Cast | None) -> Scenes:
         canvas, region_ids = self._backgrounds(count)
+        sprites = self._choose_sprites(count) if cast is None else cast.sprites
         scenes = Scenes(
             images=canvas,
             instance_ids=torch.zeros_like(region_ids),
             part_ids=torch.zeros_like(region_ids),
             region_ids=region_ids,
-            sprite_indices=self._choose_sprites(count),
-            visible_fractions=torch.zeros(count, self.config.max_objects),
+            sprite_indices=sprites,
+            visible_fractions=torch.zeros(sprites.shape),
         )
-        areas = self._paste_objects(scenes)
-        for k in range(self.config.max_objects):
+        areas = self._paste_objects(scenes, cast)
+        for k in range(sprites.shape[1]):
             visible = (scenes.instance_ids == k + 1).sum(dim=(1, 2)).cpu()
             scenes.visible_fractions[:, k] = visible / areas[:, k].clamp(min=1)
         images = (self._photograph(scenes.images) * 255).round().clamp(0, 255).to(torch.uint8)
@@ -122,6 +146,34 @@ class SceneGenerator:
             config.max_objects - config.min_objects + 1, count, 1
         )
         return chosen.where(torch.arange(config.max_objects) < number, -1)
+
+    def draw_tones(self, count: int) -> Tensor:
+        """Draw strong changes of colour, (count, 3): a scene's objects in every colour."""
+        return torch.stack(
+            [
+                self._uniform(count, low=-1, high=1) ** 3 * 1.5,
+                self._uniform(count, low=0.4, high=1.3),
+                self._uniform(count, low=0.55, high=1.15),
+            ],
+            dim=1,
+        )
+
+    def draw_light(self, count: int) -> Tensor:
+        """Draw tones as light makes them, (count, 3): an object stays recognisably itself."""
+        return torch.stack(
+            [
+                self._uniform(count, low=-0.12, high=0.12),
+                self._uniform(count, low=0.75, high=1.15),
+                self._uniform(count, low=0.65, high=1.15),
+            ],
+            dim=1,
+        )
+
+    def draw_textures(self, count: int) -> Tensor:
+        """Draw photographs (count,) for the objects that take their texture, -1 for the others."""
+        textured = self._uniform(count) < self.config.texture_probability
+        chosen = self.photo_indices[self._integers(len(self.photo_indices), count)]
+        return chosen.where(textured, -1)
 
     # Backgrounds
 
@@ -176,13 +228,18 @@ class SceneGenerator:
 
     # Objects
 
-    def _paste_objects(self, scenes: Scenes) -> Tensor:
+    def _paste_objects(self, scenes: Scenes, cast: Cast | None) -> Tensor:
         """Draw all objects onto ``scenes`` in place, back to front; return areas (B, K)."""
         where = (scenes.sprite_indices >= 0).nonzero()  # scene by scene, back to front
         if not len(where):
             return torch.zeros_like(scenes.visible_fractions)
         lengths, centres = self._place(where, len(scenes.images))
-        patches = self._draw_patches(scenes.sprite_indices[where[:, 0], where[:, 1]], lengths)
+        if cast is None:
+            looks = self.draw_tones(len(where)), self.draw_textures(len(where))
+        else:
+            looks = tuple(values[where.unbind(dim=1)] for values in (cast.tones, cast.textures))
+        sprites = scenes.sprite_indices[where.unbind(dim=1)]
+        patches = self._draw_patches(sprites, lengths, *looks)
         areas = torch.zeros_like(scenes.visible_fractions)
         shadow = self._uniform(len(where), 3)
         for n, (b, k) in enumerate(where.tolist()):
@@ -220,21 +277,16 @@ class SceneGenerator:
         return scale * config.size, torch.where(subject[:, None], middle, centres)
 
     def _draw_patches(
-        self, indices: Tensor, lengths: Tensor
+        self, indices: Tensor, lengths: Tensor, tones: Tensor, textures: Tensor
     ) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
         """Scale, turn and recolour sprites: per object premultiplied rgb, alpha and parts."""
         count, config = len(indices), self.config
         turns = self._uniform(count, low=-1, high=1) ** 3 * math.radians(config.max_turn_degrees)
         flips = self._uniform(count).lt(0.5).float() * 2 - 1
-        matrices = effects.colour_matrix(
-            self._uniform(count, low=-1, high=1) ** 3 * 1.5,
-            self._uniform(count, low=0.4, high=1.3),
-            self._uniform(count, low=0.55, high=1.15),
-        )
+        matrices = effects.colour_matrix(*tones.unbind(dim=1))
         ramps = torch.stack(
             [self._uniform(count, high=2 * math.pi), self._uniform(count, high=0.45)], dim=1
         )
-        textured = self._uniform(count) < config.texture_probability
         needed = lengths * (turns.cos().abs() + turns.sin().abs())
         sides = torch.tensor(PATCH_SIDES)
         bucket = torch.bucketize(needed, sides.float()).clamp(max=len(sides) - 1)
@@ -243,7 +295,7 @@ class SceneGenerator:
             rows = (bucket == b).nonzero().flatten()
             theta = _placement(lengths[rows], turns[rows], flips[rows], int(sides[b]))
             rgba, parts = self._warp(indices[rows], theta, int(sides[b]))
-            rgb = self._shade(rgba, matrices[rows], ramps[rows], textured[rows])
+            rgb = self._shade(rgba, matrices[rows], ramps[rows], textures[rows])
             drawn = zip(rgb, rgba[:, 3], parts, strict=True)
             patches |= dict(zip(rows.tolist(), drawn, strict=True))
         return patches
@@ -261,13 +313,12 @@ class SceneGenerator:
         part = F.grid_sample(parts, grid, mode="nearest", align_corners=False)
         return rgba, part[:, 0].to(torch.uint8)
 
-    def _shade(self, rgba: Tensor, matrix: Tensor, ramp: Tensor, textured: Tensor) -> Tensor:
+    def _shade(self, rgba: Tensor, matrix: Tensor, ramp: Tensor, textures: Tensor) -> Tensor:
         """Recolour and light premultiplied rgba; some objects take a photograph's texture."""
         rgb, alpha = rgba[:, :3], rgba[:, 3:]
         side = rgba.shape[-1]
-        for n in textured.nonzero().flatten().tolist():
-            index = self.photo_indices[self._integers(len(self.photo_indices), 1)]
-            texture = self.atlas.photos[index][:, :, :side, :side] / 255
+        for n in (textures >= 0).nonzero().flatten().tolist():
+            texture = self.atlas.photos[textures[n]][None, :, :side, :side] / 255
             if side > PHOTO_SIDE:
                 texture = F.interpolate(texture, (side, side), mode="bilinear")
             shade = 0.45 + 0.8 * rgb[n].mean(dim=0)  # the drawing stays readable as relief

@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=None, help="CPU threads")
     parser.add_argument("--resume", action="store_true", help="continue from --out's checkpoint")
     parser.add_argument("--start-from", type=Path, help="begin with these exported weights")
+    parser.add_argument("--learning-rate", type=float, default=RunConfig.learning_rate)
     args = parser.parse_args(arguments)
     config = RunConfig(
         out=args.out or Path("runs") / args.name,
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
         device=args.device,
         resume=args.resume,
         start_from=args.start_from,
+        learning_rate=args.learning_rate,
         threads=args.threads,
     )
     from core.training import sam

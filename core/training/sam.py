@@ -2,8 +2,10 @@
 
 SAM's recipe (paper, section 3 and appendix A): one click or a noisy box, then correction clicks
 from the error region with the former logits as mask input; of three masks for a single prompt
-the best one learns; the IoU head regresses the IoU of each. Two auxiliary losses on the image
-embedding are ours (``losses.py``). Expected on two cores: see the model's card.
+the best one learns; the IoU head regresses the IoU of each. The auxiliary losses on the image
+embedding are ours (``losses.py``), and so is what PerSAM gains from: scenes come in pairs that
+share objects, an object's features in one have to find it in the other, and PerSAM's own first
+pass is among the prompts (``matching.py``). Expected on two cores: see the model's card.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from torch.nn import functional as F
 from core.models.loading import file_sha256, load_weights, read_state_dict
 from core.sam.build import PIXEL_MEAN, build_sam
 from core.sam.config import SamConfig
-from core.sam.decoding import decode_masks
+from core.sam.decoding import Transformer, decode_masks
 from core.stickers.atlas import load_atlas
+from core.stickers.categories import categories
+from core.stickers.pairs import PairedScenes
 from core.stickers.scenes import SceneConfig, SceneGenerator, Scenes
 from core.stickers.sources import CREDITS
-from core.training import losses, prompting
+from core.training import losses, matching, prompting
 from core.training.prompting import FOREGROUND, PADDING, Targets
 from core.training.run import RunConfig, TrainingRun
 
@@ -35,7 +39,10 @@ SCENES = SceneConfig(close_up_probability=0.25, texture_probability=0.25)
 
 @dataclass(frozen=True, kw_only=True)
 class SamTraining:
-    """Sizes of one step; the auxiliary weights fall to nothing with the learning rate."""
+    """Sizes of one step, and weights of the losses that are not SAM's own.
+
+    ``cell_weight`` and ``pixel_weight`` fall to nothing in the second half; the others stay.
+    """
 
     seed: int = 0
     scenes_per_step: int = 16
@@ -46,6 +53,9 @@ class SamTraining:
     cell_weight: float = 0.5
     pixel_weight: float = 1.0
     pixel_dim: int = 16
+    match_weight: float = 0.3
+    personal_weight: float = 0.25
+    personal_per_step: int = 12
 
 
 class TrainableSam(nn.Module):
@@ -64,7 +74,12 @@ class TrainableSam(nn.Module):
         return self.sam.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
 
     def decode(
-        self, embeddings: Tensor, coords: Tensor, labels: Tensor, mask_input: Tensor | None
+        self,
+        embeddings: Tensor,
+        coords: Tensor,
+        labels: Tensor,
+        mask_input: Tensor | None = None,
+        transformer: Transformer | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode one prompt per row: all four low-res logits and IoU predictions.
 
@@ -81,6 +96,7 @@ class TrainableSam(nn.Module):
             image_pe=image_pe,
             sparse_prompt_embeddings=_token_embeddings(self.sam, coords, labels),
             dense_prompt_embeddings=dense,
+            transformer=transformer,
         )
 
 
@@ -106,9 +122,9 @@ def _dense_embedding(sam: Sam, mask_input: Tensor | None, count: int) -> Tensor:
 
 
 class ScenePool:
-    """A rolling pool of scenes, so that each is seen several times: flipped, recoloured."""
+    """A rolling pool of pairs of scenes, each seen several times: flipped, recoloured."""
 
-    def __init__(self, generator: SceneGenerator, capacity: int, fresh: int, seed: int) -> None:
+    def __init__(self, generator: PairedScenes, capacity: int, fresh: int, seed: int) -> None:
         self.generator, self.fresh = generator, fresh
         self.random = torch.Generator().manual_seed(seed)
         first = generator.batch(min(capacity, 256))
@@ -117,9 +133,13 @@ class ScenePool:
         self._store(first)
 
     def batch(self, count: int) -> Scenes:
-        """Add fresh scenes, over the oldest ones once full, and draw ``count`` from the pool."""
+        """Add fresh scenes, over the oldest ones once full, and draw ``count`` from the pool.
+
+        All of these numbers are even; scenes 2i and 2i + 1 are a pair.
+        """
         self._store(self.generator.batch(self.fresh))
-        chosen = torch.randint(self.filled, (count,), generator=self.random)
+        pairs = torch.randint(self.filled // 2, (count // 2, 1), generator=self.random)
+        chosen = (2 * pairs + torch.arange(2)).flatten()
         return self._augment(_each(lambda x: x[chosen.to(x.device)], self.pool))
 
     def _store(self, scenes: Scenes) -> None:
@@ -177,9 +197,11 @@ class SamObjective:
         targets = prompting.choose_targets(scenes, config.targets_per_scene, self.random)
         rounds = self._draw_rounds(progress)
         mask, iou, figures = self._prompt_rounds(embedding, targets, min(rounds, config.max_rounds))
+        personal, matched = self._personal(embedding, scenes)
         fade = min(1.0, 2 * (1 - progress))  # the decoder has the last word
         loss = mask + iou + fade * (config.cell_weight * cell + config.pixel_weight * pixel)
-        return loss, {"mask": mask, "iou": iou, "cell": cell, "pixel": pixel, **figures}
+        figures = {"mask": mask, "iou": iou, "cell": cell, "pixel": pixel, **figures, **matched}
+        return loss + personal, figures
 
     def _draw_rounds(self, progress: float) -> int:
         """Corrections teach little before there is a mask to correct, and most at the end."""
@@ -206,6 +228,41 @@ class SamObjective:
             ),
         )
 
+    def _personal(self, embedding: Tensor, scenes: Scenes) -> tuple[Tensor, dict[str, Tensor]]:
+        """The matching loss, and PerSAM's first pass on some of the matches."""
+        matches = matching.find_matches(scenes, embedding.shape[-1])
+        if matches is None:
+            return embedding.new_zeros(()), {}
+        config = self.config
+        match = matching.matching_loss(
+            matching.pool_targets(embedding, matches), embedding, matches
+        )
+        order = torch.randperm(len(matches.scene), generator=self.random)
+        matches = matches.select(order[: config.personal_per_step].to(embedding.device))
+        prompts = matching.personal_prompts(
+            matching.pool_targets(embedding, matches), embedding, matches, self.random
+        )
+        guided, semantic = self._random() < 0.8, self._random() < 0.8
+        low_res, iou_predictions = self.model.decode(
+            embedding[matches.scene],
+            prompts.coords,
+            prompts.labels,
+            transformer=prompts.transformer(
+                self.model.sam.mask_decoder.transformer, guided=guided, semantic=semantic
+            ),
+        )
+        logits = low_res.float()
+        masks = scenes.instance_ids[matches.scene] == matches.instance[:, None, None]
+        coverage = F.adaptive_avg_pool2d(masks[:, None].float(), logits.shape[-1])
+        each = losses.mask_loss(logits, coverage)  # (M, 4)
+        with torch.no_grad():
+            ious = losses.mask_iou(logits, coverage)
+        errors = ((iou_predictions.float() - ious) ** 2).mean()
+        mask = each[:, 0].mean() + 0.5 * each[:, 1:].min(dim=1).values.mean()
+        figures = {"match": match, "found": prompts.found.float().mean()}
+        figures["personal_iou"] = ious[:, 0].mean()
+        return config.match_weight * match + config.personal_weight * (mask + errors), figures
+
     def _prompt_rounds(
         self, embedding: Tensor, targets: Targets, rounds: int
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -231,8 +288,10 @@ class SamObjective:
                 chosen = 1 + iou_predictions[:, 1:].argmax(dim=1)
                 figures = self._first_round_figures(ious, chosen, labels)
             else:
-                mask_total = mask_total + each[:, 0].mean()
-                iou_total = iou_total + errors[:, 0].mean()
+                # One mask counts, as in the paper; a refinement by PerSAM chooses among the others.
+                best = each[:, 1:].min(dim=1).values.mean()
+                mask_total = mask_total + each[:, 0].mean() + 0.25 * best
+                iou_total = iou_total + errors[:, 0].mean() + 0.25 * errors[:, 1:].mean()
                 chosen = torch.zeros(len(each), dtype=torch.long, device=each.device)
                 figures |= {"later_iou": ious[:, 0].mean()}
             if number + 1 < rounds:
@@ -304,7 +363,8 @@ def train(run_config: RunConfig, data: Path, training: SamTraining | None = None
     generator = SceneGenerator(
         atlas, atlas.training_sprites(), config=SCENES, seed=training.seed + run.step
     )
-    pool = ScenePool(generator, training.pool_size, training.fresh_per_step, training.seed)
+    paired = PairedScenes(generator, categories(data, atlas), seed=training.seed + run.step)
+    pool = ScenePool(paired, training.pool_size, training.fresh_per_step, training.seed)
     objective = SamObjective(run.model, training)
     for _ in run.steps():
         with run.accelerator.autocast():

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from core.errors import ImageError
-from core.evaluation import persam, persam_data
+from core.evaluation import persam
 from core.evaluation.data import Example
 from core.evaluation.persam import Pooled, boundary_band, evaluate, presence_figures
 from core.evaluation.persam_data import (
@@ -18,7 +18,6 @@ from core.evaluation.persam_data import (
     MIN_AREA,
     PICTURES,
     Subject,
-    categories,
     make_subjects,
     perseg_subjects,
 )
@@ -118,23 +117,6 @@ def test_subjects_keep_their_promises(small_atlas: Atlas) -> None:
             assert example.masks.shape == (1, 256, 256) and example.masks.mean() >= MIN_AREA
     again = subjects()
     assert np.array_equal(again[1].examples[2].image, made[1].examples[2].image)
-
-
-def test_rare_categories_fall_back_to_their_group(tmp_path: Path, small_atlas: Atlas) -> None:
-    folder = tmp_path / "npm" / "emojibase-data" / "package" / "en"
-    folder.mkdir(parents=True)
-    rows = ", ".join(
-        f'{{"hexcode": "{0x1F340 + i:X}", "group": 3, "subgroup": {int(i == 9)}}}'
-        for i in range(12)
-    )
-    (folder / "data.json").write_text(f'[{rows}, {{"hexcode": "1F1E6"}}]')
-    (folder / "messages.json").write_text(
-        '{"groups": [{"order": 3, "key": "animals"}],'
-        ' "subgroups": [{"order": 0, "key": "bugs"}, {"order": 1, "key": "birds"}]}'
-    )
-    found = categories(tmp_path, small_atlas)
-    assert found["1f349"] == "animals" and len(found) == 12
-    assert persam_data.SMALL_CATEGORY > 1
 
 
 def test_perseg_folder(tmp_path: Path) -> None:

@@ -20,13 +20,15 @@ from core.training import sam as training
 from core.training.run import RunConfig
 
 SMALL = training.SamTraining(
-    scenes_per_step=2, targets_per_scene=2, pool_size=8, fresh_per_step=1, max_rounds=3
+    scenes_per_step=2, targets_per_scene=2, pool_size=8, fresh_per_step=2, max_rounds=3
 )
 
 
 @pytest.fixture
 def small_world(small_atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "load_atlas", lambda folder: small_atlas)
+    halves = {info.object_id: "ab"[i % 2] for i, info in enumerate(small_atlas.infos)}
+    monkeypatch.setattr(training, "categories", lambda folder, atlas: halves)
 
 
 @pytest.mark.usefixtures("small_world")
@@ -85,7 +87,8 @@ def test_prompt_tokens_equal_the_prompt_encoders() -> None:
 def test_every_part_of_the_model_learns(small_atlas: Atlas) -> None:
     torch.manual_seed(0)
     model = training.TrainableSam(SamConfig.embedded(), 4)
-    scenes = training.SceneGenerator(small_atlas, small_atlas.training_sprites()).batch(2)
+    generator = training.SceneGenerator(small_atlas, small_atlas.training_sprites(), seed=1)
+    scenes = training.PairedScenes(generator, {}, seed=0).batch(4)
     objective = training.SamObjective(model, SMALL)
     for _ in range(4):  # rounds are drawn: some pass has more than one
         loss, _ = objective(scenes, progress=0.9)
