@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -92,18 +92,44 @@ def coco(result: Segmentation, stem: str) -> dict[str, Any]:
     """
     height, width = result.size
     names = list(dict.fromkeys(label or "object" for label in result.labels))
-    return {
-        "info": {
-            "description": f"{result.method} ({result.model}) on {stem}",
-            "version": "1.0",
-        },
-        "images": [{"id": 1, "file_name": stem, "width": width, "height": height}],
-        "categories": [
-            {"id": index, "name": name, "supercategory": ""}
-            for index, name in enumerate(names, start=1)
-        ],
-        "annotations": [_annotation(result, index, names) for index in range(len(result))],
-    }
+    return _coco_file(
+        f"{result.method} ({result.model}) on {stem}",
+        [{"id": 1, "file_name": stem, "width": width, "height": height}],
+        names,
+        [_annotation(result, index, names) for index in range(len(result))],
+    )
+
+
+def merge_coco(
+    files: Sequence[dict[str, Any]], description: str, names: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Make one COCO file of those of several pictures.
+
+    Pictures are numbered in the order given and annotations on through all of them; categories
+    of one name become one.
+
+    Args:
+        files: as `coco` returns them, one for each picture.
+        names: categories that come first, also those that no picture shows.
+    """
+    labels = [category["name"] for file in files for category in file["categories"]]
+    names = list(dict.fromkeys([*names, *labels]))
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, file in enumerate(files, start=1):
+        own = {category["id"]: category["name"] for category in file["categories"]}
+        used = max((annotation["id"] for annotation in annotations), default=0)
+        images += [{**image, "id": number} for image in file["images"]]
+        annotations += [
+            {
+                **annotation,
+                "id": used + annotation["id"],
+                "image_id": number,
+                "category_id": 1 + names.index(own[annotation["category_id"]]),
+            }
+            for annotation in file["annotations"]
+        ]
+    return _coco_file(description, images, names, annotations)
 
 
 def picture_png(picture: NDArray[np.uint8]) -> bytes:
@@ -169,7 +195,7 @@ def write_all(
         to get the same result.
     """
     when = (when or datetime.now(UTC)).astimezone(UTC)
-    prefix = f"{slug(stem) or 'image'}_{slug(result.method)}_{when:%Y%m%dT%H%M%SZ}"
+    prefix = name_prefix(stem, result.method, when)
     folder.mkdir(parents=True, exist_ok=True)
 
     shown = draw(image, result.masks, ids=result.numbers) if overlay is None else overlay
@@ -181,8 +207,8 @@ def write_all(
         **cutouts,
         **masks,
         "labels.png": lambda: labels_png(result),
-        "instances.json": lambda: _json(record(result)),
-        "coco.json": lambda: _json(coco(result, stem)),
+        "instances.json": lambda: to_json(record(result)),
+        "coco.json": lambda: to_json(coco(result, stem)),
     }
     paths = {name: folder / f"{prefix}_{name}" for name in encoders}
     # Encoding PNGs is most of the work, and OpenCV does it outside of Python's lock.
@@ -197,8 +223,15 @@ def write_all(
         coco=paths["coco.json"],
         archive=folder / f"{prefix}_all.zip",
     )
-    _write_archive(files, _json(_parameters(image, result, stem)), when)
+    entries = [(path.name, path.read_bytes()) for path in files.all]
+    entries.append(("parameters.json", to_json(_parameters(image, result, stem))))
+    write_zip(files.archive, entries, when)
     return files
+
+
+def name_prefix(stem: str, method: str, when: datetime) -> str:
+    """Begin the name of a result's file: what it is of, how and when (UTC) it was made."""
+    return f"{slug(stem) or 'image'}_{slug(method)}_{when.astimezone(UTC):%Y%m%dT%H%M%SZ}"
 
 
 def slug(text: str, most: int = 40) -> str:
@@ -206,6 +239,23 @@ def slug(text: str, most: int = 40) -> str:
     words = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", text))[:most]
     # 80 bytes: a file name holds 255, and two slugs with the rest must fit.
     return words.encode()[:80].decode(errors="ignore").strip("-")
+
+
+def to_json(value: Any) -> bytes:
+    """Encode a record as a JSON file in UTF-8. Raises ValueError on not-a-number."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1).encode()
+
+
+def write_zip(path: Path, entries: Iterable[tuple[str, bytes]], when: datetime) -> Path:
+    """Write files (name in the archive, contents), all of one time; only texts are compressed."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in entries:
+            info = zipfile.ZipInfo(name, when.timetuple()[:6])
+            # PNGs and clips are compressed already.
+            is_text = name.endswith(".json")
+            info.compress_type = zipfile.ZIP_DEFLATED if is_text else zipfile.ZIP_STORED
+            archive.writestr(info, data)
+    return path
 
 
 def _instance(result: Segmentation, index: int) -> dict[str, Any]:
@@ -221,6 +271,23 @@ def _instance(result: Segmentation, index: int) -> dict[str, Any]:
         "box_xyxy": mask_to_box(mask).tolist(),
         "rle": encode_rle(mask),
         "color": hex_color(result.numbers[index]),
+    }
+
+
+def _coco_file(
+    description: str,
+    images: list[dict[str, Any]],
+    names: Sequence[str],
+    annotations: list[dict[str, Any]],
+) -> dict[str, Any]:
+    return {
+        "info": {"description": description, "version": "1.0"},
+        "images": images,
+        "categories": [
+            {"id": number, "name": name, "supercategory": ""}
+            for number, name in enumerate(names, start=1)
+        ],
+        "annotations": annotations,
     }
 
 
@@ -259,18 +326,3 @@ def _parameters(image: NDArray[np.uint8], result: Segmentation, stem: str) -> di
             "content_hash": content_hash(image),
         },
     }
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1).encode()
-
-
-def _write_archive(files: Files, parameters: bytes, when: datetime) -> None:
-    entries = [(path.name, path.read_bytes()) for path in files.all]
-    with zipfile.ZipFile(files.archive, "w") as archive:
-        for name, data in [*entries, ("parameters.json", parameters)]:
-            info = zipfile.ZipInfo(name, when.timetuple()[:6])
-            # PNGs are compressed already.
-            is_text = name.endswith(".json")
-            info.compress_type = zipfile.ZIP_DEFLATED if is_text else zipfile.ZIP_STORED
-            archive.writestr(info, data)

@@ -27,7 +27,7 @@ ALLOWED = {
     "stickers": PLAIN | {"overlays"},  # to look at scenes
     "reports": PLAIN,
     "sam": BASE,
-    "persam": BASE | {"sam"},
+    "persam": BASE | PICTURES | {"sam"},
     "robustsam": BASE | {"sam"},
     "car": BASE | {"sam"},
     "pixellm": BASE,

@@ -72,7 +72,8 @@ def launch(page: gr.Blocks, options: Settings = settings, **more: Any) -> str:
         share=False,
         show_error=False,
         allowed_paths=[],
-        max_file_size=options.max_upload_bytes,
+        # core.images looks at each picture's own size again.
+        max_file_size=max(options.max_upload_bytes, options.max_clip_bytes),
         max_threads=16,
         state_session_capacity=200,
         strict_cors=True,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -12,6 +14,7 @@ from apps.suite.limits import Doorkeeper
 from apps.suite.notices import Notice, notice_of
 from apps.suite.sessions import Visitors
 from core.errors import PromptError
+from core.overlays import BACKGROUNDS, Background
 
 READY = Notice("ready", "")
 
@@ -19,6 +22,17 @@ READY = Notice("ready", "")
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 # All work with a model waits in one line.
 MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Choices that change the drawing only, never the result."""
+
+    opacity: float = 0.45
+    outline: bool = True
+    numbers: bool = True
+    background: Background = "image"
+    overlay: bool = True
 
 
 def html(value: str = "", **options: Any) -> gr.HTML:
@@ -74,3 +88,34 @@ def guarded(
         return report(session)
 
     return listener
+
+
+def drawing_controls(parts: SimpleNamespace, tab: str) -> None:
+    """Lay out the controls that change the drawing only, and name them in `parts`."""
+    drawing = Drawing()
+    with gr.Row(elem_id=f"{tab}_drawing"):
+        parts.overlay = gr.Checkbox(
+            drawing.overlay, label="Masks", container=False, elem_id=f"{tab}_overlay", min_width=80
+        )
+        parts.outline = gr.Checkbox(drawing.outline, label="Outline", container=False, min_width=80)
+        parts.numbers = gr.Checkbox(drawing.numbers, label="Numbers", container=False, min_width=90)
+        parts.fainter = gr.Button("−", size="sm", elem_id=f"{tab}_fainter", min_width=36, scale=0)
+        parts.opacity = gr.Slider(
+            0,
+            1,
+            value=drawing.opacity,
+            step=0.05,
+            label="Opacity",
+            buttons=[],
+            elem_id=f"{tab}_opacity",
+            min_width=150,
+            scale=2,
+        )
+        parts.stronger = gr.Button("+", size="sm", elem_id=f"{tab}_stronger", min_width=36, scale=0)
+        parts.background = gr.Dropdown(
+            [(name.capitalize(), name) for name in BACKGROUNDS],
+            value=drawing.background,
+            label="Background",
+            elem_id=f"{tab}_background",
+            min_width=130,
+        )

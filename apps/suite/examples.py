@@ -60,12 +60,19 @@ def example(name: object) -> Example:
 def gallery_html(folder: Path = FOLDER) -> str:
     """Write the gallery: a button for each picture, its number key in presentation mode."""
     buttons = "".join(
-        f'<button type="button" class="example" data-do="example" data-name="{escape(name)}" '
-        f'id="example_{number}" title="{escape(one.credit)}"><img src="{_thumbnail(one.path)}" '
-        f'alt=""><span>{escape(one.title)}</span></button>'
+        example_button(name, f"example_{number}", one.path, one.title, one.credit)
         for number, (name, one) in enumerate(examples(folder).items(), start=1)
     )
     return f'<div class="panel-title">Examples</div><div class="gallery">{buttons}</div>'
+
+
+def example_button(name: str, element_id: str, path: Path, title: str, credit: str) -> str:
+    """Write one example as a button; static/suite.js sends its name to the tab's listener."""
+    return (
+        f'<button type="button" class="example" data-do="example" data-name="{escape(name)}" '
+        f'id="{element_id}" title="{escape(credit)}"><img src="{_thumbnail(path)}" '
+        f'alt=""><span>{escape(title)}</span></button>'
+    )
 
 
 def credits_html(folder: Path = FOLDER) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 MOST_VIEWS = 16  # files of shown pictures: enough for what a slow browser still loads
+MOST_THUMBNAILS = 64  # the same for galleries: three of the largest
 
 
 class Session:
@@ -33,6 +34,7 @@ class Session:
         self._job: CancelToken | None = None
         self._files = 0
         self._views: deque[Path] = deque()
+        self._thumbnails: deque[Path] = deque()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return type(self)()
@@ -49,11 +51,18 @@ class Session:
 
     def new_view(self, ending: str) -> Path:
         """Return an unused path for a picture that is soon replaced; the oldest ones go."""
+        return self._replaceable(self._views, MOST_VIEWS, ending)
+
+    def new_thumbnail(self, ending: str) -> Path:
+        """The same for one of the many pictures of a gallery."""
+        return self._replaceable(self._thumbnails, MOST_THUMBNAILS, ending)
+
+    def _replaceable(self, paths: deque[Path], most: int, ending: str) -> Path:
         with self.lock:
             path = self.new_file(ending)
-            self._views.append(path)
-            while len(self._views) > MOST_VIEWS:
-                self._views.popleft().unlink(missing_ok=True)
+            paths.append(path)
+            while len(paths) > most:
+                paths.popleft().unlink(missing_ok=True)
             return path
 
     def own_upload(self, path: str | Path) -> None:
@@ -93,6 +102,7 @@ class Session:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = None
                 self._views.clear()
+                self._thumbnails.clear()
             for path, modified in self._uploads.items():
                 _delete_unless_newer(path, modified)
             self._uploads.clear()

@@ -7,7 +7,7 @@ turn, light and distractors of its category change), or read from PerSeg's own f
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,9 +91,15 @@ def make_subjects(
     held_out_style: bool,
     *,
     training_objects: bool = False,
+    only: Collection[str] = (),
     seed: int,
 ) -> Iterator[Subject]:
-    """Compose the subjects from an atlas; ``category`` maps object ids. See sticker_subjects."""
+    """Compose the subjects from an atlas. See sticker_subjects.
+
+    Args:
+        category: by object id.
+        only: sprites as "name (style)"; none given: any.
+    """
     sprites = atlas.test_sprites(held_out_style=held_out_style)
     if training_objects:
         sprites = atlas.training_sprites()
@@ -109,6 +115,8 @@ def make_subjects(
         group = category[info.object_id]
         rivals = [j for j in by_category[group] if atlas.infos[j].object_id != info.object_id]
         others = [j for j in indices if atlas.infos[j].object_id != info.object_id]
+        if only and f"{info.name} ({info.style})" not in only:
+            continue
         if info.object_id in seen or len({atlas.infos[j].object_id for j in rivals}) < DISTRACTORS:
             continue
         if made == count:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.errors import PromptError
+from core.models.catalogue import Entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,3 +100,12 @@ class ProposalConfig:
     def of_set(cls, model_set: str) -> ProposalConfig:
         """The settings that suit a model set of the catalogue."""
         return cls.embedded() if model_set == "embedded" else cls()
+
+
+def calibrated_threshold(entry: Entry) -> float | None:
+    """PerSAM's presence threshold in a model's card, if it was calibrated for that model.
+
+    ``python -m core.evaluation persam`` calibrates it; scores of two models do not compare.
+    """
+    value = entry.read_card().get("presence_threshold")
+    return None if value is None else float(value)

@@ -25,6 +25,7 @@ class ClipLimits:
     max_bytes: int = 50 * 2**20
     max_frames: int = 300
     max_side: int = 1920  # px
+    max_pixels: int = 200_000_000  # of all frames together
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,11 @@ def read_clip(source: Path | bytes, limits: ClipLimits | None = None) -> Clip:
                     raise ImageError(
                         f"The clip has more than {limits.max_frames} frames, the limit: cut it "
                         "to the part that matters."
+                    )
+                if (len(frames) + 1) * stream.width * stream.height > limits.max_pixels:
+                    raise ImageError(
+                        f"The clip's frames have more than {limits.max_pixels / 1e6:.0f} "
+                        "megapixels together, the limit: cut it, or scale it down."
                     )
                 frames.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
             rate = float(stream.average_rate or 24)

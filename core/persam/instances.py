@@ -76,6 +76,9 @@ def find_instances(
     feature = target.feature(config.pooling)
     similarity = SimilarityMap.of(embedding, feature)
     full = similarity.full()
+    own = full  # of the mean feature, for the evidence
+    if config.pooling != "mean":
+        own = SimilarityMap.of(embedding, target.feature("mean")).full()
     mean, first_rise = full.mean(), None
     for mask in taken:
         full = _level(full, mask, mean)
@@ -89,7 +92,7 @@ def find_instances(
             break
         prompt = _prompt(full, similarity, target, weights, config)
         stages = run_cascade(predictor, embedding, prompt, config)
-        presence = weigh(embedding, feature, float(peak), stages)
+        presence = weigh(embedding, target, _likeness(own, prompt.points), stages)
         threshold = config.presence_threshold
         accepted = stages[-1].mask.any() and (threshold is None or presence.score >= threshold)
         repeated = any(iou(stages[-1].mask, f.mask) >= config.same_instance_iou for f in found)
@@ -133,6 +136,12 @@ def _scale_vector(weights: ScaleWeights | None, config: PersamConfig) -> NDArray
             "This object has no learned mask weights: learn it again with PerSAM-F, or use PerSAM."
         )
     return weights.vector
+
+
+def _likeness(similarity: Tensor, points: Points) -> float:
+    """Value of a similarity map (H, W) at the first point."""
+    x, y = points.coords[0].astype(int)
+    return float(similarity[y, x])
 
 
 def _level(full: Tensor, mask: NDArray[np.bool_], mean: Tensor) -> Tensor:
@@ -179,7 +188,7 @@ def correct_instance(
         multimask_output=False,
     )
     stages = (*found.stages, stage_of("correction", prediction, 0))
-    presence = weigh(embedding, target.feature(config.pooling), found.presence.peak, stages)
+    presence = weigh(embedding, target, found.presence.peak, stages)
     return replace(
         found, points=points, stages=stages, presence=presence, accepted=bool(stages[-1].mask.any())
     )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -169,6 +170,7 @@ def find(
     profiles: Profile | Sequence[Profile],
     config: PersamConfig | None = None,
     *,
+    numbers: Sequence[int] | None = None,
     cancel: CancelToken | None = None,
     progress: Progress | None = None,
 ) -> PersamResult:
@@ -181,6 +183,8 @@ def find(
     Args:
         image: RGB uint8 (H, W, 3).
         config: None: PerSAM as published.
+        numbers: of the objects, one each; their first instances have them, so that an object's
+            colour is the same in every picture. None: 1, 2, 3 and so on.
 
     Raises:
         PromptError: no profile, one of another model, or without the weights that the
@@ -202,7 +206,7 @@ def find(
                 for profile in profiles
             ]
             traces = _settle(predictor, embedding, traces, config, cancel)
-            traces = _numbered(traces)
+            traces = _numbered(traces, numbers or range(1, len(profiles) + 1))
             result = _result(engine, model_id, image.shape[:2], traces, config)
     return replace(result, segmentation=replace(result.segmentation, seconds=timer.seconds))
 
@@ -305,11 +309,17 @@ def _settle(
     return settled
 
 
-def _numbered(traces: Sequence[Trace]) -> list[Trace]:
-    numbers = iter(range(1, sum(len(trace.found) for trace in traces) + 1))
+def _numbered(traces: Sequence[Trace], numbers: Sequence[int]) -> list[Trace]:
+    """Give each object's first answer the object's number, and further instances those above."""
+    free = itertools.count(max(numbers) + 1)
     return [
-        replace(trace, found=tuple(replace(f, number=next(numbers)) for f in trace.found))
-        for trace in traces
+        replace(
+            trace,
+            found=tuple(
+                replace(f, number=next(free) if k else number) for k, f in enumerate(trace.found)
+            ),
+        )
+        for trace, number in zip(traces, numbers, strict=True)
     ]
 
 

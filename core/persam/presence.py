@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 from torch.nn import functional as F
 
 from core.masks import iou
 from core.persam.cascade import Stage
-from core.persam.target import covered_cells, pool_cells
+from core.persam.target import Target, covered_cells, pool_cells
 from core.sam.predictor import ImageEmbedding
-
-if TYPE_CHECKING:
-    from core.models.catalogue import Entry
 
 
 @dataclass(frozen=True)
@@ -29,8 +24,9 @@ class Presence:
     """Evidence that a mask shows the object.
 
     Args:
-        peak: highest cosine of a pixel with the target.
+        peak: cosine of the first positive point with the target.
         pooled: cosine of the mean feature under the mask with the target; -1 for an empty mask.
+            The target is the mean feature for every variant, so that one threshold serves all.
         predicted_iou: of the last pass.
         agreement: IoU of the first pass's mask and the last one's.
     """
@@ -50,14 +46,10 @@ class Presence:
 
 
 def weigh(
-    embedding: ImageEmbedding, feature: Tensor, peak: float, stages: Sequence[Stage]
+    embedding: ImageEmbedding, target: Target, peak: float, stages: Sequence[Stage]
 ) -> Presence:
-    """Weigh the answer of a cascade.
-
-    Args:
-        feature: the target's (1, C), of unit length.
-        peak: highest value of the similarity map that the points were taken from.
-    """
+    """Weigh the answer of a cascade; ``peak`` as in Presence."""
+    feature = target.feature("mean")  # (1, C)
     last = stages[-1]
     pooled = -1.0
     if last.mask.any():
@@ -65,15 +57,6 @@ def weigh(
         mean = F.normalize(pool_cells(embedding, cells).mean(dim=0), dim=0).cpu()
         pooled = float(feature[0] @ mean)
     return Presence(peak, pooled, last.score, iou(stages[0].mask, last.mask))
-
-
-def calibrated_threshold(entry: Entry) -> float | None:
-    """The threshold that a model's card carries (``presence_threshold``), if it was calibrated.
-
-    ``python -m core.evaluation persam`` calibrates it; scores of two models do not compare.
-    """
-    value = entry.read_card().get("presence_threshold")
-    return None if value is None else float(value)
 
 
 def calibrate_threshold(present: ArrayLike, absent: ArrayLike) -> float:

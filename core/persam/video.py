@@ -147,8 +147,8 @@ def follow(
         PromptError: no object, too many, one that starts outside of the clip, a mask of another
             size, or a profile of another model.
     """
-    _check(engine, model_id, frames, objects)
     config = config or VideoConfig()
+    _check(engine, model_id, frames, objects, config)
     done: list[FrameResult] = []
     with engine.model(model_id, cancel, progress) as sam, engine.out_of_memory_guard():
         # No cache: a clip's frames would push everybody else's pictures out.
@@ -248,8 +248,7 @@ def _step(
         "refinement_1", predictor, embedding, points, first, use_box=slot.weights is not None
     )
     third = refine("refinement_2", predictor, embedding, points, second, use_box=True)
-    feature = slot.target.feature("mean_max")
-    return third, weigh(embedding, feature, peak, (first, second, third))
+    return third, weigh(embedding, slot.target, peak, (first, second, third))
 
 
 def _prompt(
@@ -264,7 +263,9 @@ def _prompt(
     if slot.mask is not None:
         box = widened_box(slot.mask, config.margin)
         coords = np.concatenate([coords, [(box[:2] + box[2:]) / 2]]).astype(np.float32)
-    return Points(coords, np.full(len(coords), FOREGROUND, np.int64)), box, float(full.max())
+    own = SimilarityMap.of(embedding, slot.target.feature("mean")).full()
+    x, y = peaks(full, 1, 0.0)[0].astype(int)
+    return Points(coords, np.full(len(coords), FOREGROUND, np.int64)), box, float(own[y, x])
 
 
 def widened_box(mask: NDArray[np.bool_], margin: float) -> NDArray[np.float32]:
@@ -281,6 +282,7 @@ def _check(
     model_id: str,
     frames: Sequence[NDArray[np.uint8]],
     objects: Sequence[VideoObject],
+    config: VideoConfig,
 ) -> None:
     if not 1 <= len(objects) <= MAX_OBJECTS:
         raise PromptError(f"There are {len(objects)} objects to follow: give 1 to {MAX_OBJECTS}.")
@@ -294,3 +296,8 @@ def _check(
             raise PromptError(f"The mask of '{source.name}' is not of the clip's size.")
         if source.profile is not None:
             source.profile.check_model(engine.entry(model_id))
+            if config.fit and source.mask is None and source.profile.scale_weights is None:
+                raise PromptError(
+                    f"The profile '{source.name}' has no learned mask weights: use PerSAM, or "
+                    "learn it again with PerSAM-F."
+                )

@@ -237,7 +237,7 @@ class SceneGenerator:
         if cast is None:
             looks = self.draw_tones(len(where)), self.draw_textures(len(where))
         else:
-            looks = tuple(values[where.unbind(dim=1)] for values in (cast.tones, cast.textures))
+            looks = cast.tones[where.unbind(dim=1)], cast.textures[where.unbind(dim=1)]
         sprites = scenes.sprite_indices[where.unbind(dim=1)]
         patches = self._draw_patches(sprites, lengths, *looks)
         areas = torch.zeros_like(scenes.visible_fractions)

@@ -1,4 +1,4 @@
-"""The public endpoints of the Segment tab, on the real server through gradio's Python client."""
+"""The public endpoints, SAM's at work, on the real server through gradio's Python client."""
 
 from __future__ import annotations
 
@@ -41,6 +41,50 @@ ENDPOINTS = {
     "/segment_edges": (
         {"image": "–", "thin": True, "model": "embedded"},
         ["overlay", "record"],
+    ),
+    "/segment_persam": (
+        {
+            "reference_image": None,
+            "reference_mask": None,
+            "test_images": None,
+            "variant": "persam",
+            "steps": 1000,
+            "learning_rate": 0.001,
+            "guided_attention": None,
+            "semantic_prompt": None,
+            "refinement_1": True,
+            "refinement_2": True,
+            "negative_point": None,
+            "points": 1,
+            "max_instances": 1,
+            "presence_threshold": None,
+            "profile": None,
+            "model": "embedded",
+        },
+        ["overlays", "records", "archive"],
+    ),
+    "/learn_persam": (
+        {
+            "reference_image": None,
+            "reference_mask": None,
+            "name": "my object",
+            "variant": "persam_f",
+            "steps": 1000,
+            "learning_rate": 0.001,
+            "model": "embedded",
+        },
+        ["profile", "record"],
+    ),
+    "/follow_persam": (
+        {
+            "clip": None,
+            "first_mask": None,
+            "start": 0,
+            "variant": "persam",
+            "profile": None,
+            "model": "embedded",
+        },
+        ["overlay", "record", "archive"],
     ),
     "/list_models": ({}, ["1st"]),
     "/health": ({}, ["1st"]),

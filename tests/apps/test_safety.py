@@ -101,6 +101,9 @@ def test_endpoints_of_the_page_are_not_announced(http):
         "segment_everything",
         "propose_objects",
         "segment_edges",
+        "segment_persam",
+        "learn_persam",
+        "follow_persam",
         "list_models",
         "health",
     }

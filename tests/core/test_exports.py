@@ -104,6 +104,27 @@ def test_coco_is_read_by_pycocotools(tmp_path):
     assert names == ["dog", "object", "<img src=x onerror=alert(1)>"]
 
 
+def test_coco_files_of_several_pictures_become_one(tmp_path):
+    first, second = result().select([2, 0]), result(labels=("cat", "dog", "cat"))
+    singles = [
+        exports.coco(one, f"p{n}") for n, one in enumerate((first, result().select([]), second))
+    ]
+    merged = exports.merge_coco(singles, "three pictures", ["bird", "dog"])
+    (tmp_path / "coco.json").write_text(json.dumps(merged))
+    dataset = COCO(str(tmp_path / "coco.json"))
+    assert [image["file_name"] for image in dataset.loadImgs([1, 2, 3])] == ["p0", "p1", "p2"]
+    names = [c["name"] for c in dataset.loadCats(dataset.getCatIds())]
+    assert names == ["bird", "dog", "<img src=x onerror=alert(1)>", "cat"]
+    for image_id, one in ((1, first), (2, result().select([])), (3, second)):
+        annotations = dataset.loadAnns(dataset.getAnnIds(imgIds=[image_id]))
+        shown = [dataset.cats[a["category_id"]]["name"] for a in annotations]
+        assert shown == list(one.labels)
+        for annotation, mask in zip(annotations, one.masks, strict=True):
+            np.testing.assert_array_equal(dataset.annToMask(annotation).astype(bool), mask)
+    assert len(dataset.anns) == 5, "every annotation has a number of its own"
+    assert exports.merge_coco(singles[2:], "p2")["annotations"] == singles[2]["annotations"]
+
+
 def test_mask_png_is_single_channel_zero_and_255():
     mask = result().masks[0]
     file = Image.open(io.BytesIO(exports.mask_png(mask)))

@@ -23,7 +23,7 @@ from apps.suite.segment.session import Options, Picture, SegmentSession
 from core.errors import NothingFound
 from core.models.catalogue import catalogue
 from core.models.presets import EverythingConfig, ProposalConfig
-from core.prompts import Boxes, Points
+from core.prompts import Boxes, MaskPrompt, Points
 
 if TYPE_CHECKING:
     from core.engine import CancelToken
@@ -93,7 +93,7 @@ def _ask(model_id: str, picture: Picture, asked: Scene, options: Options) -> Ans
         picture.image,
         points=Points.parse([list(point) for point in prompts.points], picture.size),
         boxes=Boxes.parse([list(box) for box in prompts.boxes], picture.size),
-        mask_input=_former_logits(asked) if options.feed_back else None,
+        mask_input=_former_mask(asked) if options.feed_back else None,
         multimask=_several_readings(options),
         threshold=options.mask_threshold,
     )
@@ -105,11 +105,16 @@ def _several_readings(options: Options) -> bool | None:
     return None if options.multimask == "auto" else options.multimask == "on"
 
 
-def _former_logits(asked: Scene) -> NDArray[np.float32] | None:
-    """Logits (1, 4g, 4g) of the mask that the new points correct; None for another object."""
+def _former_mask(asked: Scene) -> NDArray[np.float32] | MaskPrompt | None:
+    """The mask that the new points correct, as logits (1, 4g, 4g) or as it was drawn by hand.
+
+    None for another object.
+    """
     former = asked.answer
     if former is None or asked.prompts.is_batch or not asked.prompts.extends(former.prompts):
         return None
+    if former.is_drawn:
+        return MaskPrompt(former.masks[0].full())
     return former.low_res_logits[[former.chosen]]
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps.suite.canvas import View
+from apps.suite.components import Drawing
 from apps.suite.segment.patch import stack
 from apps.suite.segment.scene import Instance, Scene
-from apps.suite.segment.session import Drawing, Picture, SegmentSession
+from apps.suite.segment.session import Picture, SegmentSession
 from core.exports import picture_png
 from core.images import fit_within
 from core.models.catalogue import catalogue

@@ -14,13 +14,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from apps.suite.canvas import View
+from apps.suite.components import Drawing
 from apps.suite.notices import Notice, status_html
 from apps.suite.segment import scene as scenes
+from apps.suite.segment.patch import Patch
 from apps.suite.segment.scene import Prompts, Scene
 from apps.suite.segment.session import (
-    Drawing,
     Options,
     Picture,
     SegmentSession,
@@ -31,10 +33,12 @@ from core.overlays import BACKGROUNDS
 from core.prompts import Scribble
 from core.settings import settings
 
-TOOLS = ("foreground", "background", "box", "scribble")
+TOOLS = ("foreground", "background", "box", "scribble", "paint", "erase")
+STROKES = ("scribble", "paint", "erase")  # tools that draw; a click alone is no point
 MULTIMASK = ("auto", "on", "off")
 PANELS = ("masks", "compare", "edges")
-BRUSH_SHARE = 1 / 60  # width of a scribble's stroke in the picture's long side
+SCRIBBLE_SHARE = 1 / 60  # width of a scribble's stroke in the picture's long side
+BRUSH_SHARE = 1 / 30  # of the brush that paints and erases
 MOST_STROKE_PLACES = 5000
 
 
@@ -54,7 +58,7 @@ def read_upload(session: SegmentSession, path: str | None) -> None:
 def use_picture(session: SegmentSession, loaded: LoadedImage) -> None:
     """Start on a picture with nothing selected."""
     with session.lock:
-        session.forget()
+        session.forget_picture()
         session.picture = Picture(loaded, View.of(loaded.image))
         session.panel = "masks"
         session.notice = Notice("busy", "Reading the picture, once per picture…")
@@ -64,7 +68,7 @@ def remove_picture(session: SegmentSession) -> None:
     """Drop the picture and everything that belongs to it."""
     with session.lock:
         session.cancel_job()
-        session.forget()
+        session.forget_picture()
 
 
 def click(session: SegmentSession, x: float, y: float, tool: str) -> None:
@@ -82,12 +86,12 @@ def click(session: SegmentSession, x: float, y: float, tool: str) -> None:
         elif tool in ("foreground", "background"):
             label = int(tool == "foreground")
             session.put(scenes.add_points(scene, [(*place, label)], size))
-        elif tool != "scribble":
+        elif tool not in STROKES:
             raise PromptError(f"There is no tool {tool!r}; use one of {', '.join(TOOLS)}.")
 
 
 def draw_stroke(session: SegmentSession, path: Any, tool: str) -> None:
-    """Take a line drawn over the shown picture: a scribble, or the diagonal of a box.
+    """Take a line drawn over the shown picture: a scribble, the diagonal of a box, or paint.
 
     Args:
         path: [[x, y], …] in pixels of the shown picture.
@@ -102,9 +106,25 @@ def draw_stroke(session: SegmentSession, path: Any, tool: str) -> None:
         if tool == "box":
             (x0, y0), (x1, y1) = places[0], places[-1]
             session.put(scenes.add_box(replace(scene, corner=None), (x0, y0, x1, y1), size))
+        elif tool in ("paint", "erase"):
+            mask = paint(_present_mask(scene, size), places, erase=tool == "erase")
+            put_mask(session, mask)
         else:
             points = _scribbled(picture, places, session.options.scribble_points)
             session.put(scenes.add_points(scene, points, size))
+
+
+def put_mask(session: SegmentSession, mask: NDArray[np.bool_]) -> None:
+    """Put a mask (H, W) that was drawn or uploaded in the place of the present object's."""
+    with session.lock:
+        shown = session.need_picture().view.mask(mask)
+        session.put(scenes.with_mask(session.scene, Patch.of(mask), Patch.of(shown)))
+
+
+def name_current(session: SegmentSession, label: str) -> None:
+    """Name the object that is being worked on. Raises PromptError if there is none."""
+    with session.lock:
+        session.put(scenes.rename(session.scene, session.scene.next_number, label))
 
 
 def undo(session: SegmentSession) -> None:
@@ -211,26 +231,26 @@ def cancel(session: SegmentSession) -> str:
 
 
 def _choose(scene: Scene, action: dict[str, Any]) -> Scene:
-    return scenes.choose(scene, _whole(action, "index"))
+    return scenes.choose(scene, read_whole(action, "index"))
 
 
 def _rename(scene: Scene, action: dict[str, Any]) -> Scene:
-    return scenes.rename(scene, _whole(action, "number"), str(action.get("value", "")))
+    return scenes.rename(scene, read_whole(action, "number"), str(action.get("value", "")))
 
 
 def _toggle(scene: Scene, action: dict[str, Any]) -> Scene:
-    return scenes.toggle_visible(scene, _whole(action, "number"))
+    return scenes.toggle_visible(scene, read_whole(action, "number"))
 
 
 def _delete(scene: Scene, action: dict[str, Any]) -> Scene:
-    return scenes.delete(scene, _whole(action, "number"))
+    return scenes.delete(scene, read_whole(action, "number"))
 
 
 def _merge(scene: Scene, action: dict[str, Any]) -> Scene:
     numbers = action.get("numbers")
     if not isinstance(numbers, list):
         raise PromptError("Select at least two objects in the list to merge them.")
-    return scenes.merge(scene, [_whole({"number": k}, "number") for k in numbers])
+    return scenes.merge(scene, [read_whole({"number": k}, "number") for k in numbers])
 
 
 _SCENE_EDITS: dict[str, Callable[[Scene, dict[str, Any]], Scene]] = {
@@ -271,7 +291,7 @@ def _change_row(
     rows: list[list[float]], name: str, action: dict[str, Any], columns: tuple[str, ...]
 ) -> None:
     """Remove a row of a table of prompts, or change one number in it."""
-    row = _whole(action, "row")
+    row = read_whole(action, "row")
     if not 0 <= row < len(rows):
         raise PromptError(f"There is no row {row + 1} in the table any more.")
     if name.startswith("remove"):
@@ -289,7 +309,8 @@ def _change_row(
     rows[row][columns.index(column)] = value
 
 
-def _whole(action: dict[str, Any], key: str) -> int:
+def read_whole(action: dict[str, Any], key: str) -> int:
+    """Read a whole number that the page sent. Raises PromptError if it is none."""
     try:
         return int(action[key])
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -313,13 +334,34 @@ def _scribbled(
     height, width = picture.size
     stroke = np.zeros((height, width), np.uint8)
     line = np.rint(np.array(places)).astype(np.int32).reshape(-1, 1, 2)
-    thickness = max(1, round(max(height, width) * BRUSH_SHARE))
+    thickness = max(1, round(max(height, width) * SCRIBBLE_SHARE))
     cv2.polylines(stroke, [line], False, (1,), thickness)
     points = Scribble.parse(stroke, picture.size).to_points(count)
     return [
         (float(x), float(y), int(label))
         for (x, y), label in zip(points.coords, points.labels, strict=True)
     ]
+
+
+def paint(
+    mask: NDArray[np.bool_], places: list[tuple[float, float]], *, erase: bool
+) -> NDArray[np.bool_]:
+    """Add a brush's line of places (x, y) to a mask (H, W), or take it away."""
+    width = max(2, round(max(mask.shape) * BRUSH_SHARE))
+    canvas = mask.astype(np.uint8)
+    line = np.rint(np.array(places)).astype(np.int32).reshape(-1, 1, 2)
+    value = (int(not erase),)
+    cv2.polylines(canvas, [line], False, value, width)
+    for x, y in line[:, 0].tolist():  # round ends, and a dab where the brush did not move
+        cv2.circle(canvas, (x, y), width // 2, value, cv2.FILLED)
+    return canvas.astype(bool)
+
+
+def _present_mask(scene: Scene, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask that painting goes on from: the present object's, or an empty one."""
+    if scene.answer is None or scene.prompts.is_batch:
+        return np.zeros(size, bool)
+    return scene.answer.masks[scene.answer.chosen].full()
 
 
 def _known(kind: type, choices: dict[str, Any]) -> dict[str, Any]:

@@ -17,17 +17,21 @@ _EYE = (
     '6.5-10 6.5S2 12 2 12z"/><circle cx="12" cy="12" r="2.8"/>{slash}</svg>'
 )
 _SLASH = '<path d="M4 20 20 4"/>'
-_CROSS = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M6 6l12 12M18 6 6 18"/></svg>'
+CROSS = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M6 6l12 12M18 6 6 18"/></svg>'
 
 
-def readings_html(scene: Scene, thumbnails: list[str]) -> str:
-    """Show the candidates of an ambiguous prompt as pictures to choose from."""
+def readings_html(scene: Scene, thumbnails: list[str], *, tab: str = "segment") -> str:
+    """Show the candidates of an ambiguous prompt as pictures to choose from.
+
+    Args:
+        tab: starts the buttons' ids.
+    """
     answer = scene.answer
     if answer is None or answer.prompts.is_batch or len(thumbnails) < 2:
         return ""
     figures = "".join(
         f'<button type="button" class="reading" data-do="choose" data-index="{index}" '
-        f'data-focus="choose-{index}" id="segment_reading_{index + 1}" '
+        f'data-focus="choose-{index}" id="{tab}_reading_{index + 1}" '
         f'aria-pressed="{str(index == answer.chosen).lower()}" '
         f'aria-label="Reading {index + 1}, predicted IoU {score}"><img src="{address}" alt="">'
         f'<span class="caption"><kbd>{index + 1}</kbd> <span class="words">predicted IoU </span>'
@@ -78,7 +82,7 @@ def _object_row(instance: Instance, is_current: bool) -> str:
         f'<tr class="{"" if instance.visible else "hidden-object"}{state}">'
         f'<td><input type="checkbox" data-select="{k}" data-focus="select-{k}" '
         f'aria-label="Select object {k}"></td>'
-        f"<td>{_chip(k)}</td>"
+        f"<td>{chip(k)}</td>"
         f'<td><input type="text" class="name" value="{name}" placeholder="Object {k}" '
         f'maxlength="{MOST_LABEL_CHARS}" data-do="rename" data-number="{k}" '
         f'data-focus="rename-{k}" aria-label="Name of object {k}"></td>'
@@ -87,11 +91,12 @@ def _object_row(instance: Instance, is_current: bool) -> str:
         f'<td class="actions"><button type="button" class="icon" data-do="toggle" '
         f'data-number="{k}" data-focus="toggle-{k}" aria-label="{hide} object {k}">{eye}</button>'
         f'<button type="button" class="icon" data-do="delete" data-number="{k}" '
-        f'data-focus="delete-{k}" aria-label="Delete object {k}">{_CROSS}</button></td></tr>'
+        f'data-focus="delete-{k}" aria-label="Delete object {k}">{CROSS}</button></td></tr>'
     )
 
 
-def _chip(k: int) -> str:
+def chip(k: int) -> str:
+    """An object's number on its colour."""
     text = "#{:02x}{:02x}{:02x}".format(*text_color(palette(k)))
     return f'<span class="chip" style="background:{hex_color(k)};color:{text}">{k}</span>'
 
@@ -161,5 +166,5 @@ def _label_field(row: int, label: int) -> str:
 def _remove(what: str, row: int) -> str:
     return (
         f'<button type="button" class="icon" data-do="remove-{what}" data-row="{row}" '
-        f'data-focus="remove-{what}-{row}" aria-label="Remove {what} {row + 1}">{_CROSS}</button>'
+        f'data-focus="remove-{what}-{row}" aria-label="Remove {what} {row + 1}">{CROSS}</button>'
     )

@@ -51,7 +51,8 @@ class Answer:
         masks: C candidates of one object, or one mask for each box of a batch.
         shown: the same at the size of the browser's picture.
         scores: (C,), predicted IoU.
-        low_res_logits: float32 (C, 4g, 4g), to hand back with the next point.
+        low_res_logits: float32 (C, 4g, 4g), to hand back with the next point; none (0, 0, 0) of a
+            mask that was drawn by hand.
         chosen: index of the candidate in use; of no meaning in a batch.
         warnings: sentences for the visitor.
         seconds: by stage.
@@ -65,6 +66,11 @@ class Answer:
     chosen: int = 0
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether somebody drew the mask, rather than the model."""
+        return len(self.low_res_logits) == 0
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -174,6 +180,26 @@ def with_prompts(scene: Scene, prompts: Prompts, size: tuple[int, int]) -> Scene
         boxes=tuple(tuple(round(float(v), 2) for v in box) for box in boxes.xyxy),  # type: ignore[misc]
     )
     return replace(scene, prompts=clean, answer=scene.answer if clean else None)
+
+
+def with_mask(scene: Scene, mask: Patch, shown: Patch) -> Scene:
+    """Put a mask drawn by hand in the place of the object's; an empty one takes it away.
+
+    Its points and boxes stay, for the model to go on from both. Objects of several boxes are kept
+    first, and the mask is the next one.
+    """
+    if scene.prompts.is_batch and scene.current:
+        scene = keep_current(scene)
+    if not mask.area:
+        return replace(scene, answer=None)
+    answer = Answer(
+        prompts=scene.prompts,
+        masks=(mask,),
+        shown=(shown,),
+        scores=np.full(1, np.nan, np.float32),
+        low_res_logits=np.zeros((0, 0, 0), np.float32),
+    )
+    return replace(scene, answer=answer)
 
 
 def choose(scene: Scene, index: int) -> Scene:

@@ -9,28 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps.suite.canvas import View
+from apps.suite.components import Drawing
+from apps.suite.models import default_model
 from apps.suite.notices import Notice
 from apps.suite.segment.scene import Answer, Scene
 from apps.suite.sessions import Session
 from core.errors import PromptError
 from core.images import LoadedImage
-from core.overlays import Background
 
 MOST_UNDO = 50
 
 NO_PICTURE = "There is no picture yet: drop one into the frame, or choose an example."
 FIRST_CLICK = "Click an object in the picture."
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Choices that change the drawing only, never the result."""
-
-    opacity: float = 0.45
-    outline: bool = True
-    numbers: bool = True
-    background: Background = "image"
-    overlay: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,13 +56,17 @@ class SegmentSession(Session):
         super().__init__()
         self.drawing = Drawing()
         self.options = Options()
-        self.model = ""
+        self.model = default_model()
         self.panel = "masks"  # what the frame shows: "masks", "compare" or "edges"
         self.maps_open = False
         self.on_canvas: tuple[Any, ...] | None = None  # what the frame was last drawn from
         self.forget()
 
     def forget(self) -> None:
+        self.forget_picture()
+
+    def forget_picture(self) -> None:
+        """Drop the picture and everything that was found in it."""
         self.picture: Picture | None = None
         self.history: list[Scene] = [Scene()]
         self.edges: NDArray[np.float32] | None = None

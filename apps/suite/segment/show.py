@@ -59,7 +59,7 @@ def show(session: SegmentSession) -> Shown:
             objects=objects_html(scene),
             prompts=prompts_html(scene, picture.size if picture else None),
             undo=gr.update(interactive=len(session.history) > 1),
-            clear=gr.update(interactive=bool(scene.prompts or scene.corner)),
+            clear=gr.update(interactive=bool(scene.prompts or scene.corner or scene.answer)),
             new_object=gr.update(interactive=bool(scene.current)),
             cancel=gr.update(interactive=False),
             prepare=gr.update(interactive=bool(scene.instances) or session.edges is not None),
@@ -86,6 +86,9 @@ def _say_state(session: SegmentSession) -> str:
         return NO_PICTURE
     if scene.corner is not None:
         return "First corner set: click the opposite corner of the box."
+    if scene.answer is not None and scene.answer.is_drawn:
+        share = 100 * scene.answer.masks[0].share
+        return f"Mask drawn by hand, {share:.1f} % of the picture. Click to let the model go on."
     if scene.answer is not None:
         scores = ", ".join(f"{instance.score:.2f}" for instance in scene.current[:4])
         count = len(scene.current)
@@ -154,7 +157,7 @@ def show_edges(session: SegmentSession) -> Any:
 def show_maps(session: SegmentSession) -> Any:
     """Draw the logits that the mask was cut from, blue below the threshold, orange above."""
     answer = session.scene.answer
-    if session.picture is None or answer is None:
+    if session.picture is None or answer is None or answer.is_drawn:
         return None
     chosen = answer.low_res_logits[answer.indices[0]]  # (4g, 4g)
     side = max(1, 512 // chosen.shape[0])

@@ -2,10 +2,14 @@
   "use strict";
   // What the page does in the browser: keys, presentation, drawing over the picture, and sending
   // what happens inside our own tables to the tab's listener. No request leaves this page's server.
+  // A tab's panel is #tab_<name>, its parts are #<name>_<part>.
 
   const $ = (selector) => document.querySelector(selector);
-  const send = (tab, event, data) => (window.studioChannels ?? {})[tab]?.(event, data);
-  const tabOf = (element) => element.closest("[id^=tab_]")?.id.slice(4) ?? "segment";
+  const PANEL = "[id^=tab_][role=tabpanel]";
+  const front = () => [...document.querySelectorAll(PANEL)].find((panel) => panel.offsetParent);
+  const tab = () => front()?.id.slice(4);
+  const send = (name, event, data) => window.studioChannels?.[name]?.(event, data);
+  const tabOf = (element) => element.closest(PANEL)?.id.slice(4);
   document.documentElement.lang = "en";
 
   // --- buttons and fields inside our HTML ---------------------------------------------------
@@ -15,7 +19,7 @@
     const data = { do: name, ...rest };
     if ("value" in element && element.tagName !== "BUTTON") data.value = element.value;
     if (name === "merge") {
-      const boxes = document.querySelectorAll("[data-select]:checked");
+      const boxes = element.closest(PANEL).querySelectorAll("[data-select]:checked");
       data.numbers = [...boxes].map((box) => Number(box.dataset.select));
     }
     return data;
@@ -42,7 +46,7 @@
   const refocus = () => {
     const name = focused?.dataset?.focus;
     if (name && !focused.isConnected && document.activeElement === document.body)
-      $(`[data-focus="${CSS.escape(name)}"]`)?.focus({ preventScroll: true });
+      front()?.querySelector(`[data-focus="${CSS.escape(name)}"]`)?.focus({ preventScroll: true });
   };
 
   // --- the status line ------------------------------------------------------------------------
@@ -59,50 +63,59 @@
 
   // --- drawing over the picture ---------------------------------------------------------------
 
-  const tool = () => $("#segment_tool input:checked")?.value;
-  const picture = () => $("#segment_canvas [data-testid=image] img, #segment_canvas .image-frame img");
-  // The same computation as the image component's own for clicks.
-  const place = (img, event) => {
+  const BRUSHES = { paint: "#0072b2", erase: "#fff" }; // broad, for the mask itself
+  const isBrush = (name) => name in BRUSHES;
+  const chosen = (part) => $(`#${tab()}_${part} input:checked`)?.value;
+  const picture = (part) => $(`#${tab()}_${part} :is([data-testid=image], .image-frame) img`);
+
+  // Where a picture is seen, by the image component's own computation for clicks.
+  const viewOf = (img) => {
     const box = img.getBoundingClientRect();
-    const scale = Math.min(box.width / img.naturalWidth, box.height / img.naturalHeight, 1);
-    const left = box.left + (box.width - img.naturalWidth * scale) / 2;
-    const top = box.top + (box.height - img.naturalHeight * scale) / 2;
+    const [width, height] = [img.naturalWidth, img.naturalHeight];
+    const scale = Math.min(box.width / width, box.height / height, 1);
+    const left = box.left + (box.width - width * scale) / 2;
+    const top = box.top + (box.height - height * scale) / 2;
+    return { box, width, height, scale, left, top };
+  };
+  const place = (view, event) => {
     const clamp = (value, most) => Math.max(0, Math.min(most - 1, Math.round(value)));
     return [
-      clamp((event.clientX - left) / scale, img.naturalWidth),
-      clamp((event.clientY - top) / scale, img.naturalHeight),
+      clamp((event.clientX - view.left) / view.scale, view.width),
+      clamp((event.clientY - view.top) / view.scale, view.height),
     ];
   };
 
-  let stroke = null; // { img, tool, places, sheet, from: [clientX, clientY] }
-  const sheetOver = (img) => {
+  let stroke = null; // { tab, tool, view, places, sheet, from: [clientX, clientY] }
+  const spread = () => {
+    const { tool, view: { box }, from } = stroke;
     const sheet = document.createElement("canvas");
-    const box = img.getBoundingClientRect();
-    sheet.className = "studio-sheet";
+    sheet.className = `studio-sheet ${tool}`;
     Object.assign(sheet.style, {
       left: `${box.left}px`, top: `${box.top}px`, width: `${box.width}px`, height: `${box.height}px`,
     });
     sheet.width = Math.round(box.width);
     sheet.height = Math.round(box.height);
     document.body.append(sheet);
+    const pen = sheet.getContext("2d");
+    pen.translate(-box.left, -box.top);
+    pen.lineCap = pen.lineJoin = "round";
+    pen.moveTo(...from);
     return sheet;
   };
-  const paint = (event) => {
-    const pen = stroke.sheet.getContext("2d");
-    const box = stroke.img.getBoundingClientRect();
-    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-    if (stroke.tool === "box") {
-      const [x0, y0] = [stroke.from[0] - box.left, stroke.from[1] - box.top];
-      pen.clearRect(0, 0, stroke.sheet.width, stroke.sheet.height);
+  const draw = (x, y) => {
+    const { tool, view, from, sheet } = stroke;
+    const pen = sheet.getContext("2d");
+    if (tool === "box") {
+      pen.clearRect(view.box.left, view.box.top, view.box.width, view.box.height);
       for (const [color, width] of [["#fff", 4], ["#0072b2", 2]]) {
         pen.strokeStyle = color;
         pen.lineWidth = width;
-        pen.strokeRect(x0, y0, x - x0, y - y0);
+        pen.strokeRect(...from, x - from[0], y - from[1]);
       }
     } else {
-      pen.strokeStyle = "rgba(0, 114, 178, .75)";
-      pen.lineWidth = Math.max(6, box.width / 60);
-      pen.lineCap = pen.lineJoin = "round";
+      const longSide = Math.max(view.width, view.height) * view.scale;
+      pen.strokeStyle = BRUSHES[tool] ?? "rgba(0, 114, 178, .75)";
+      pen.lineWidth = isBrush(tool) ? longSide / 30 : Math.max(6, view.box.width / 60);
       pen.lineTo(x, y);
       pen.stroke();
       pen.beginPath();
@@ -111,11 +124,16 @@
   };
 
   document.addEventListener("pointerdown", (event) => {
-    const img = picture();
-    const inside = img && event.target.closest("#segment_canvas") && event.composedPath().includes(img);
-    if (!inside || event.button !== 0 || !["box", "scribble"].includes(tool())) return;
-    stroke = { img, tool: tool(), places: [place(img, event)], sheet: null,
-               from: [event.clientX, event.clientY] };
+    const [img, tool] = [picture("canvas"), chosen("tool")];
+    if (!img || !event.composedPath().includes(img) || event.button !== 0) return;
+    if (!["box", "scribble"].includes(tool) && !isBrush(tool)) return;
+    const view = viewOf(img);
+    const from = [event.clientX, event.clientY];
+    stroke = { tab: tab(), tool, view, places: [place(view, event)], sheet: null, from };
+    if (isBrush(tool)) {
+      stroke.sheet = spread();
+      draw(...from);
+    }
     img.setPointerCapture?.(event.pointerId);
     if (event.pointerType !== "touch") event.preventDefault();
   }, true);
@@ -123,43 +141,54 @@
     if (!stroke) return;
     const far = Math.hypot(event.clientX - stroke.from[0], event.clientY - stroke.from[1]) > 6;
     if (!stroke.sheet && !far) return;
-    stroke.sheet ??= sheetOver(stroke.img);
-    stroke.places.push(place(stroke.img, event));
-    paint(event);
+    stroke.sheet ??= spread();
+    stroke.places.push(place(stroke.view, event));
+    draw(event.clientX, event.clientY);
   }, true);
+  // What a brush drew stays until the picture that has it is there.
+  const liftLater = (sheet) => {
+    const lift = () => sheet.remove();
+    for (const type of ["load", "scroll"])
+      document.addEventListener(type, lift, { capture: true, once: true });
+    setTimeout(lift, 1500);
+  };
   let swallow = false; // the click that the browser makes of a finished stroke
   const finish = (event) => {
     if (!stroke) return;
-    const { sheet, places, tool: name } = stroke;
+    const { sheet, places, tool, tab: name } = stroke;
     stroke = null;
-    sheet?.remove();
-    if (!sheet && name === "box") return; // a click: the image component sends it
-    if (event.type === "pointerup") {
+    const isDone = event.type === "pointerup";
+    if (sheet && isDone && isBrush(tool)) liftLater(sheet);
+    else sheet?.remove();
+    if (!sheet && tool === "box") return; // a click: the image component sends it
+    if (isDone) {
       swallow = sheet !== null;
       setTimeout(() => (swallow = false), 0);
       const step = Math.max(1, Math.ceil(places.length / 400));
       const path = places.filter((_, i) => i % step === 0 || i === places.length - 1);
-      send("segment", "submit", { tool: name, path });
+      send(name, "submit", { tool, path });
     }
   };
   document.addEventListener("pointerup", finish, true);
   document.addEventListener("pointercancel", finish, true);
   document.addEventListener("click", (event) => {
-    const img = picture();
-    if (!img || !event.composedPath().includes(img)) return;
-    if (swallow || tool() === "scribble") {
+    const isIn = (part) => event.composedPath().includes(picture(part));
+    if (isIn("result")) ping(event, chosen("correct"));
+    if (!isIn("canvas")) return;
+    const tool = chosen("tool");
+    if (swallow || tool === "scribble" || isBrush(tool)) {
       event.stopPropagation();
       swallow = false;
-    } else ping(event);
+    } else ping(event, tool);
   }, true);
   document.addEventListener("dragstart", (event) => {
-    if (event.target === picture()) event.preventDefault();
+    if (event.target === picture("canvas")) event.preventDefault();
   });
 
   // A click is seen at once, before the answer comes.
-  const ping = (event) => {
+  const ping = (event, kind) => {
     const dot = document.createElement("span");
-    dot.className = `studio-ping ${tool()}`;
+    dot.className = `studio-ping ${kind}`;
     Object.assign(dot.style, { left: `${event.clientX}px`, top: `${event.clientY}px` });
     document.body.append(dot);
     setTimeout(() => dot.remove(), 450);
@@ -178,24 +207,26 @@
       (row) => row.dataset.key.toLowerCase() === key.toLowerCase());
   const typing = (target) =>
     target.closest?.("input:not([type=radio]):not([type=checkbox]):not([type=range]), textarea, select, [contenteditable=true]");
+  const steers = (target) => // the arrows are its own
+    target.closest?.("input, [role=tab], [role=listbox], [role=slider], .preview, video, audio");
+  const NAMES = { Escape: "Esc", Backspace: "Delete", ArrowRight: "→", ArrowLeft: "←" };
 
   document.addEventListener("keydown", (event) => {
     if (event.altKey || typing(event.target) || $("#studio_keys[open]")) return;
     const held = event.ctrlKey || event.metaKey;
-    let key = event.key;
+    let key = NAMES[event.key] ?? event.key;
     if (held && key.toLowerCase() === "z") key = "U";
     else if (held && key === "Enter") key = "Ctrl+Enter";
     else if (held) return;
-    if (key === "Escape") key = "Esc";
-    if (key === "Backspace") key = "Delete";
+    if (/^Arrow/.test(event.key) && steers(event.target)) return;
+    let target = null;
     if (/^Digit[1-9]$/.test(event.code)) {
-      const digit = event.code.slice(5);
-      const example = document.body.classList.contains("present") && !event.shiftKey;
-      if (press(example ? `#example_${digit}` : `#segment_reading_${digit}`)) event.preventDefault();
-      return;
+      key = event.code.slice(5);
+      if (document.body.classList.contains("present") && !event.shiftKey)
+        target = `#tab_{tab} [id$=example_${key}]`;
     }
-    const row = byKey(key);
-    if (row && press(row.dataset.target)) event.preventDefault();
+    target ??= byKey(key)?.dataset.target;
+    if (target && press(target.replace("{tab}", tab()))) event.preventDefault();
   });
 
   // --- dark, presentation, list of keys --------------------------------------------------------

@@ -32,4 +32,4 @@ class Tab:
         importlib.import_module(f"{__name__}.{self.name}").build(frame, services)
 
 
-TABS = (Tab("segment", "Segment"),)
+TABS = (Tab("segment", "Segment"), Tab("personalize", "Personalize"))

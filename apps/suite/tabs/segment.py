@@ -8,23 +8,24 @@ import gradio as gr
 
 from apps.suite import examples
 from apps.suite.canvas import Picture
-from apps.suite.components import build_channel, html
+from apps.suite.components import build_channel, drawing_controls, html
 from apps.suite.frame import Frame
 from apps.suite.notices import Notice, status_html
 from apps.suite.segment.help import API_HELP, HOW_IT_WORKS
 from apps.suite.segment.markup import prompts_html
 from apps.suite.segment.scene import Scene
-from apps.suite.segment.session import NO_PICTURE, Drawing, Options, SegmentSession
+from apps.suite.segment.session import NO_PICTURE, Options, SegmentSession
 from apps.suite.segment.wiring import wire
 from apps.suite.tabs import Services
 from core.models.presets import EverythingConfig
-from core.overlays import BACKGROUNDS
 
 TOOLS = [
     ("Foreground", "foreground"),
     ("Background", "background"),
     ("Box", "box"),
     ("Scribble", "scribble"),
+    ("Paint", "paint"),
+    ("Erase", "erase"),
 ]
 PANELS = [("Masks", "masks"), ("Before / after", "compare"), ("Edges", "edges")]
 INVITATION = "# Drop a picture here\nor click to choose one, or paste it"
@@ -136,40 +137,7 @@ def _lay_out_stage(parts: SimpleNamespace) -> None:
         alt_text="Edges that the masks of the whole picture agree on, dark on white.",
     )
     parts.status = html(status_html(Notice("hint", NO_PICTURE)), elem_id="segment_status")
-    _lay_out_drawing(parts)
-
-
-def _lay_out_drawing(parts: SimpleNamespace) -> None:
-    """Controls that change the drawing only."""
-    drawing = Drawing()
-    with gr.Row(elem_id="segment_drawing"):
-        parts.overlay = gr.Checkbox(
-            drawing.overlay, label="Masks", container=False, elem_id="segment_overlay", min_width=80
-        )
-        parts.outline = gr.Checkbox(drawing.outline, label="Outline", container=False, min_width=80)
-        parts.numbers = gr.Checkbox(drawing.numbers, label="Numbers", container=False, min_width=90)
-        parts.fainter = gr.Button("−", size="sm", elem_id="segment_fainter", min_width=36, scale=0)
-        parts.opacity = gr.Slider(
-            0,
-            1,
-            value=drawing.opacity,
-            step=0.05,
-            label="Opacity",
-            buttons=[],
-            elem_id="segment_opacity",
-            min_width=150,
-            scale=2,
-        )
-        parts.stronger = gr.Button(
-            "+", size="sm", elem_id="segment_stronger", min_width=36, scale=0
-        )
-        parts.background = gr.Dropdown(
-            [(name.capitalize(), name) for name in BACKGROUNDS],
-            value=drawing.background,
-            label="Background",
-            elem_id="segment_background",
-            min_width=130,
-        )
+    drawing_controls(parts, "segment")
 
 
 def _lay_out_parameters(parts: SimpleNamespace, model_set: str) -> None:

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +7,6 @@ from core.persam.presence import (
     Presence,
     absent_rate,
     calibrate_threshold,
-    calibrated_threshold,
 )
 
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=30)
@@ -43,8 +40,3 @@ def test_absent_rate():
 @pytest.mark.parametrize(("peak", "pooled", "score"), [(0.9, 0.7, 0.8), (-0.5, -1.0, 0.0)])
 def test_score_is_the_mean_cosine(peak, pooled, score):
     assert Presence(peak, pooled, 0.3, 0.3).score == pytest.approx(score)
-
-
-@pytest.mark.parametrize(("card", "expected"), [({}, None), ({"presence_threshold": 0.8}, 0.8)])
-def test_a_card_carries_its_models_threshold(card, expected):
-    assert calibrated_threshold(SimpleNamespace(read_card=lambda: card)) == expected

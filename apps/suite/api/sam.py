@@ -1,108 +1,60 @@
-"""The public endpoints: stateless, one for each task, everything needed is in the call.
-
-Their parameters are unseen components, because only those take files; names, types, defaults and
-the docstrings here are what clients and the API page show.
-"""
+"""The endpoints of SAM: points and boxes, everything, proposals, edges."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from functools import wraps
-from importlib.metadata import version
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from apps.suite import models
-from apps.suite.canvas import Picture, grey_png
-from apps.suite.components import MODEL
+from apps.suite.api.common import expose, load_picture, new_folder, picture, rows
+from apps.suite.canvas import grey_png
 from apps.suite.limits import Doorkeeper
-from apps.suite.notices import error_for_client
-from core.errors import ImageError, PromptError
+from core.errors import PromptError
 from core.exports import record, slug, write_all
-from core.images import LoadedImage, load
 from core.models.catalogue import catalogue
 from core.models.presets import EverythingConfig, ProposalConfig
 from core.prompts import Boxes, Points
 
 if TYPE_CHECKING:
+    from core.images import LoadedImage
     from core.results import Segmentation
 
 Answer = tuple[str, dict[str, Any], str]  # overlay PNG, record, ZIP
 
 
-class Rows(gr.JSON):
-    """A JSON parameter that says it is a list of rows of numbers; none by default."""
-
-    is_template = True
-    row = ""  # what a row holds
-
-    def api_info(self) -> dict[str, Any]:
-        numbers = {"type": "array", "items": {"type": "number"}}
-        return {"type": "array", "items": numbers, "description": f"list of {self.row}"}
-
-
-def rows(label: str, row: str) -> Rows:
-    """Return an empty list of rows, each of which holds what `row` says."""
-    parameter = Rows([], label=label)
-    parameter.row = row
-    return parameter
-
-
-def add_endpoints(page: gr.Blocks, doorkeeper: Doorkeeper) -> None:
-    """Add all endpoints to the page that is being built."""
-    with gr.Row(visible=False):
-        image = Picture(type="filepath", image_mode=None, label="image")
-        model = gr.Textbox("embedded", label="model")
-        overlay = gr.Image(format="png", label="overlay", interactive=False)
-        result = gr.JSON(label="record")
-        archive = gr.File(label="archive")
-        sides = gr.Number(None, precision=0, label="points_per_side")
-        segment_inputs = [
-            image,
-            rows("points", "[x, y, 1 foreground or 0 background]"),
-            rows("boxes", "[x0, y0, x1, y1]"),
-            gr.Checkbox(True, label="multimask"),
-            model,
-        ]
-        everything_inputs = [
-            image,
-            sides,
-            gr.Number(None, label="pred_iou_thresh"),
-            gr.Number(None, label="stability_score_thresh"),
-            gr.Number(0, precision=0, label="min_area_px"),
-            model,
-        ]
-        most = gr.Number(1000, precision=0, label="max_proposals")
-        thin = gr.Checkbox(True, label="thin")
-        button = gr.Button()
-
-    outputs = [overlay, result, archive]
-    for function, inputs, returns in (
-        (segment_sam, segment_inputs, outputs),
-        (segment_everything, everything_inputs, outputs),
-        (propose_objects, [image, sides, most, model], outputs),
-        (
-            segment_edges,
-            [image, thin, model],
-            outputs[:2],
-        ),
-    ):
-        button.click(
-            _public(function, doorkeeper), inputs, returns, api_name=function.__name__, **MODEL
-        )
-    gr.api(list_models, api_name="list_models", concurrency_limit=4)
-
-    def health() -> dict:
-        """Say whether the server is well: versions, device, loaded models, waiting requests."""
-        return {"status": "ok", "queue": len(page._queue), **_health()}
-
-    gr.api(health, api_name="health", concurrency_limit=4)
+def add_sam(button: gr.Button, doorkeeper: Doorkeeper) -> None:
+    """Add SAM's endpoints, with their parameters, to the row that is being built."""
+    image = picture("image")
+    model = gr.Textbox("embedded", label="model")
+    sides = gr.Number(None, precision=0, label="points_per_side")
+    outputs = [
+        gr.Image(format="png", label="overlay", interactive=False),
+        gr.JSON(label="record"),
+        gr.File(label="archive"),
+    ]
+    segment_inputs = [
+        image,
+        rows("points", "[x, y, 1 foreground or 0 background]"),
+        rows("boxes", "[x0, y0, x1, y1]"),
+        gr.Checkbox(True, label="multimask"),
+        model,
+    ]
+    everything_inputs = [
+        image,
+        sides,
+        gr.Number(None, label="pred_iou_thresh"),
+        gr.Number(None, label="stability_score_thresh"),
+        gr.Number(0, precision=0, label="min_area_px"),
+        model,
+    ]
+    most = gr.Number(1000, precision=0, label="max_proposals")
+    thin = gr.Checkbox(True, label="thin")
+    expose(button, segment_sam, segment_inputs, outputs, doorkeeper)
+    expose(button, segment_everything, everything_inputs, outputs, doorkeeper)
+    expose(button, propose_objects, [image, sides, most, model], outputs, doorkeeper)
+    expose(button, segment_edges, [image, thin, model], outputs[:2], doorkeeper)
 
 
 def segment_sam(
@@ -131,7 +83,7 @@ def segment_sam(
     from core.engine import get_engine
     from core.sam.pipeline import segment
 
-    loaded = _load(image)
+    loaded = load_picture(image)
     result = segment(
         get_engine(),
         models.resolve(model),
@@ -169,7 +121,7 @@ def segment_everything(
     from core.engine import get_engine
     from core.sam.pipeline import segment_all
 
-    loaded, model_id = _load(image), models.resolve(model)
+    loaded, model_id = load_picture(image), models.resolve(model)
     preset = EverythingConfig.of_set(catalogue()[model_id].set)
     wanted: dict[str, Any] = {
         "points_per_side": points_per_side,
@@ -202,7 +154,7 @@ def propose_objects(
     from core.engine import get_engine
     from core.sam.pipeline import find_proposals
 
-    loaded, model_id = _load(image), models.resolve(model)
+    loaded, model_id = load_picture(image), models.resolve(model)
     preset = ProposalConfig.of_set(catalogue()[model_id].set)
     if max_proposals < 1:
         raise PromptError(f"max_proposals is {max_proposals}; it must be at least 1.")
@@ -230,9 +182,9 @@ def segment_edges(
     from core.engine import get_engine
     from core.sam.pipeline import find_edges
 
-    loaded = _load(image)
+    loaded = load_picture(image)
     found = find_edges(get_engine(), models.resolve(model), loaded.image, thin=thin)
-    path = _folder() / f"{slug(loaded.stem) or 'image'}_sam_edges.png"
+    path = new_folder() / f"{slug(loaded.stem) or 'image'}_sam_edges.png"
     path.write_bytes(grey_png(found.edges))
     height, width = loaded.size
     return str(path), {
@@ -246,69 +198,8 @@ def segment_edges(
     }
 
 
-def list_models() -> dict:
-    """List the models: id, set, title, licence, size, and whether the weights are here."""
-    return {
-        "models": [
-            {
-                "id": entry.id,
-                "method": entry.method,
-                "set": entry.set,
-                "title": entry.title,
-                "note": entry.note,
-                "license": entry.license,
-                "source": entry.source,
-                "bytes": entry.bytes,
-                "memory_mib": entry.memory_mib,
-                "present": models.is_here(entry.id),
-                "everything": asdict(EverythingConfig.of_set(entry.set)),
-            }
-            for entry in catalogue().values()
-        ]
-    }
-
-
-def _health() -> dict[str, Any]:
-    from core.engine import get_engine
-
-    packages = ("gradio", "torch", "numpy", "pillow")
-    return {
-        "versions": {name: version(name) for name in packages},
-        "models_present": [entry.id for entry in catalogue().values() if models.is_here(entry.id)],
-        "engine": get_engine().status(),
-    }
-
-
-def _public(function: Callable[..., Any], doorkeeper: Doorkeeper) -> Callable[..., Any]:
-    """Make a function an endpoint: limited, and with errors that say what to do."""
-
-    @wraps(function)
-    def endpoint(*args: Any) -> Any:
-        try:
-            doorkeeper.check()
-            return function(*args)
-        except Exception as error:
-            raise error_for_client(error) from None
-
-    return endpoint
-
-
-def _load(path: str | None) -> LoadedImage:
-    if path is None:
-        raise ImageError("There is no picture; give one as `image`.")
-    return load(path)
-
-
 def _answer(loaded: LoadedImage, result: Segmentation) -> Answer:
-    files = write_all(loaded.image, result, loaded.stem, _folder())
+    files = write_all(loaded.image, result, loaded.stem, new_folder())
     told = record(result)
     told["warnings"] = [*loaded.notices, *told["warnings"]]
     return str(files.overlay), told, str(files.archive)
-
-
-def _folder() -> Path:
-    """Make a folder for one call; gradio deletes what it served from it on its schedule."""
-    root = os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()
-    folder = Path(root, f"call-{secrets.token_hex(16)}")
-    folder.mkdir(parents=True, mode=0o700)
-    return folder

@@ -1,0 +1,1 @@
+"""The Personalize tab: mark an object once, find it in other pictures, follow it in a clip."""

@@ -1,0 +1,67 @@
+"""Files of the Personalize tab's results, made when the visitor asks for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from apps.suite.components import READY
+from apps.suite.notices import notice_of
+from apps.suite.personalize.session import PersonalizeSession
+from apps.suite.personalize.show import status_of
+from core.errors import NothingFound
+from core.overlays import draw
+
+
+def prepare_files(session: PersonalizeSession) -> tuple[Any, Any]:
+    """Write every download; the archive comes first in the list."""
+    session.notice = READY
+    try:
+        paths = write_files(session)
+    except Exception as error:
+        session.notice = notice_of(error)
+        return gr.update(value=None, visible=False), status_of(session)
+    return gr.update(value=paths, visible=True), status_of(session)
+
+
+def write_files(session: PersonalizeSession) -> list[str]:
+    """Write the files into a folder of their own and return their paths.
+
+    Raises:
+        NothingFound: there is no result yet.
+    """
+    from core.persam.exports import FoundPicture, write_follow, write_pictures
+
+    with session.lock:
+        variant, drawing = session.variant, session.drawing
+        results = [(query, query.result(variant)) for query in session.queries]
+        clip, followed = session.clip, session.followed
+        profiles = [learned.profile for _, learned in session.learned.values()]
+        profiles += session.profiles
+    folder = session.new_file("")
+    if clip is not None and followed is not None:
+        written = write_follow(clip, followed, session.clip_stem, folder)
+        return [str(path) for path in written.all]
+    found = [(query, result) for query, result in results if result is not None]
+    if not found:
+        raise NothingFound("There is nothing to download yet: press Find first.")
+    pictures = (
+        FoundPicture(
+            query.loaded.stem,
+            query.loaded.image,
+            result,
+            draw(
+                query.loaded.image,
+                result.segmentation.masks,
+                ids=list(result.segmentation.numbers),
+                opacity=drawing.opacity,
+                outline=drawing.outline,
+                numbers=drawing.numbers,
+                background=drawing.background if len(result.segmentation) else "image",
+            ),
+        )
+        for query, result in found
+    )
+    files = write_pictures(pictures, profiles, folder)
+    return [str(path) for path in (files.archive, *files.summaries, *files.overlays)]

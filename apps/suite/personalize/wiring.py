@@ -1,0 +1,363 @@
+"""Which listener each part of the Personalize tab has.
+
+As in the Segment tab: one listener takes what the visitor did, at once and as often as it comes;
+the next one asks the model, and runs once more for whatever came in meanwhile. A new question
+stops the search that answers the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+
+from apps.suite import models
+from apps.suite.components import MODEL, PRIVATE, data_of, guarded
+from apps.suite.frame import Frame
+from apps.suite.notices import notice_of
+from apps.suite.personalize import examples, inputs, work
+from apps.suite.personalize.downloads import prepare_files
+from apps.suite.personalize.markup import how_html
+from apps.suite.personalize.session import Choices, PersonalizeSession
+from apps.suite.personalize.show import (
+    NOTHING,
+    Shown,
+    show,
+    show_canvas,
+    show_clip,
+    show_compare,
+    show_gallery,
+    show_marking,
+    show_progress,
+    show_result,
+    status_of,
+)
+from apps.suite.segment import answers, edits
+from apps.suite.tabs import Services
+from core.errors import PromptError
+
+CHOICES = (
+    "guided_attention",
+    "semantic_prompt",
+    "negative_point",
+    "refinement_1",
+    "refinement_2",
+    "guidance_weight",
+    "points",
+    "max_instances",
+    "presence_threshold",
+    "steps",
+    "learning_rate",
+)
+
+
+def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
+    """Attach the listeners."""
+    outputs = [parts.state, frame.device, *_shown(parts)]
+
+    def take(
+        trigger: Any,
+        function: Callable[..., None],
+        inputs: tuple[Any, ...] = (),
+        *,
+        then: Callable[..., Any] = refresh,
+        asks: bool = True,
+        report: Callable[[PersonalizeSession], Any] = status_of,
+        report_to: tuple[Any, ...] = (parts.status,),
+    ) -> None:
+        """Let a trigger change the session at once, then do the slow part in the queue.
+
+        Args:
+            asks: it may need the model, so that what runs now is out of date.
+        """
+        taken = trigger(
+            guarded(
+                _anew(function) if asks else function,
+                report,
+                services.doorkeeper,
+                services.visitors,
+            ),
+            [parts.state, *inputs],
+            list(report_to),
+            queue=False,
+            trigger_mode="multiple",
+            **PRIVATE,
+        )
+        options = MODEL if asks else {"queue": False}
+        taken.then(
+            then,
+            [parts.state, frame.in_use],
+            outputs,
+            trigger_mode="always_last",
+            **options,
+            **PRIVATE,
+        )
+
+    def redraw(trigger: Any, function: Callable[..., None], inputs: tuple[Any, ...] = ()) -> None:
+        take(trigger, function, inputs, then=draw_again, asks=False)
+
+    new_picture: dict[str, Any] = {
+        "report": lambda session: (show_canvas(session), status_of(session)),
+        "report_to": (parts.canvas, parts.status),
+    }
+    take(parts.canvas.upload, edits.read_upload, (parts.canvas,), **new_picture)
+    take(parts.channel.select, on_example, **new_picture)
+    take(frame.in_use.change, inputs.use_model, (frame.in_use,))
+    take(parts.canvas.clear, edits.remove_picture)
+    take(parts.canvas.select, on_click, (parts.tool,))
+    take(parts.channel.submit, on_stroke)
+    take(parts.channel.input, on_edit)
+    take(parts.undo.click, edits.undo)
+    take(parts.clear.click, edits.clear)
+    take(parts.new.click, edits.new_object)
+    take(parts.another.click, inputs.another_reference)
+    take(parts.mask.upload, inputs.upload_mask, (parts.mask,))
+    take(parts.profile.upload, inputs.load_profile, (parts.profile,))
+    take(parts.tests.upload, inputs.read_queries, (parts.tests,))
+    take(parts.tests.clear, lambda session: inputs.read_queries(session, None))
+    take(parts.truth.upload, inputs.read_truth, (parts.truth,))
+    take(parts.truth.clear, inputs.read_truth, (parts.truth,))
+    take(parts.mark_frame.click, inputs.mark_frame, (parts.frame,), **new_picture)
+    take(parts.variant.input, inputs.set_variant, (parts.variant,))
+    take(parts.run.click, inputs.begin_search, then=find)
+    take(parts.panel.input, inputs.set_stage, (parts.panel,), then=look)
+    take(parts.result.select, on_correction, (parts.correct,), then=answer_correction)
+    redraw(parts.take_back.click, inputs.take_back)
+    redraw(parts.gallery.select, on_choice)
+    redraw(parts.next.click, lambda session: inputs.step(session, 1))
+    redraw(parts.previous.click, lambda session: inputs.step(session, -1))
+    parts.cancel.click(edits.cancel, parts.state, parts.status, queue=False, **PRIVATE)
+    _wire_choices(parts, take)
+    _wire_drawing(parts)
+    _wire_extras(parts)
+
+
+def refresh(session: PersonalizeSession, model_id: str) -> Iterator[tuple[Any, ...]]:
+    """Answer the reference's prompts, learn, search the pictures; a clip waits for Find."""
+    _use(session, model_id)
+    if session.picture is not None and "encode" not in session.seconds:
+        answers.read_picture(session)
+    answers.answer_prompts(session)
+    yield gr.skip(), gr.skip(), *show_marking(session)
+    if session.clip is not None or not session.queries:
+        yield from _work(session, work.learn_only)
+    else:
+        yield from _work(session, work.search)
+
+
+def find(session: PersonalizeSession, model_id: str) -> Iterator[tuple[Any, ...]]:
+    """Search, a clip as well."""
+    _use(session, model_id)
+    answers.answer_prompts(session)
+    yield from _work(session, work.search)
+
+
+def look(session: PersonalizeSession, model_id: str) -> Iterator[tuple[Any, ...]]:
+    """Show another view; the comparison asks the other variant, too."""
+    _use(session, model_id)
+    if session.stage == "compare":
+        yield from _work(session, work.compare)
+    else:
+        yield _all(session)
+
+
+def draw_again(session: PersonalizeSession, model_id: str) -> tuple[Any, ...]:
+    """Show what changed; no model is asked."""
+    return _all(session)
+
+
+def answer_correction(session: PersonalizeSession, model_id: str) -> tuple[Any, ...]:
+    """Ask the model for the corrections that were clicked."""
+    _use(session, model_id)
+    work.answer_corrections(session)
+    return _all(session)
+
+
+def on_click(session: PersonalizeSession, tool: str, event: gr.SelectData) -> None:
+    """Take a click on the reference picture."""
+    edits.click(session, *_place(event), tool)
+
+
+def on_correction(session: PersonalizeSession, tool: str, event: gr.SelectData) -> None:
+    """Take a click on a result."""
+    inputs.correct(session, *_place(event), tool)
+
+
+def on_stroke(session: PersonalizeSession, event: gr.EventData) -> None:
+    """Take a line that was drawn over the reference picture."""
+    data = data_of(event)
+    edits.draw_stroke(session, data.get("path"), str(data.get("tool")))
+
+
+def on_edit(session: PersonalizeSession, event: gr.EventData) -> None:
+    """Take what a field or button inside the tables asks for."""
+    data = data_of(event)
+    known: dict[str, tuple[Callable[[PersonalizeSession, int], None], str]] = {
+        "activate": (inputs.activate, "number"),
+        "remove-profile": (inputs.remove_profile, "index"),
+        "remove-reference": (inputs.remove_reference, "index"),
+    }
+    if data.get("do") in known:
+        function, key = known[str(data["do"])]
+        function(session, edits.read_whole(data, key))
+    else:
+        edits.edit(session, data)
+
+
+def on_example(session: PersonalizeSession, event: gr.EventData) -> None:
+    """Take one of the tab's own sets."""
+    examples.use_example(session, data_of(event).get("name"))
+
+
+def on_choice(session: PersonalizeSession, event: gr.SelectData) -> None:
+    """Take a click in the gallery."""
+    if session.queries:
+        inputs.select(session, edits.read_whole(data_of(event), "index"))
+
+
+def _place(event: gr.SelectData) -> tuple[float, float]:
+    try:
+        x, y = (float(value) for value in data_of(event)["index"])
+    except (KeyError, TypeError, ValueError):
+        raise PromptError("That place is not in the picture; click inside it.") from None
+    return x, y
+
+
+def _anew(function: Callable[..., None]) -> Callable[..., None]:
+    """Let a function begin a new question: what runs now is stopped."""
+
+    @wraps(function)  # gradio hands over events by the signature
+    def begin(session: PersonalizeSession, *args: Any) -> None:
+        function(session, *args)
+        session.begin_job()
+
+    return begin
+
+
+def _use(session: PersonalizeSession, model_id: str) -> None:
+    if session.model != model_id:
+        inputs.use_model(session, model_id)
+
+
+def _work(
+    session: PersonalizeSession, work: Callable[[PersonalizeSession], Iterator[Any]]
+) -> Iterator[tuple[Any, ...]]:
+    """Run long work, showing how far it is, then everything."""
+    for notice in work(session):
+        yield gr.skip(), gr.skip(), *show_progress(session, notice)
+    yield _all(session)
+
+
+def _wire_choices(parts: SimpleNamespace, take: Callable[..., None]) -> None:
+    fields = tuple(getattr(parts, name) for name in CHOICES)
+
+    def set_choices(session: PersonalizeSession, *values: Any) -> None:
+        inputs.set_choices(session, **dict(zip(CHOICES, values, strict=True)))
+
+    for field in fields:
+        take(field.change, set_choices, fields)
+    default = Choices()
+    published = [getattr(default, name) for name in CHOICES]
+    parts.paper.click(lambda: published, None, list(fields), queue=False, **PRIVATE)
+
+    def suit(session: PersonalizeSession) -> list[Any]:
+        own = {"presence_threshold": inputs.threshold_of(session.model)}
+        return [own.get(name, getattr(default, name)) for name in CHOICES]
+
+    parts.suited.click(suit, parts.state, list(fields), queue=False, **PRIVATE)
+
+
+def _wire_drawing(parts: SimpleNamespace) -> None:
+    """Draw again with other choices; no model is asked."""
+    names = ("overlay", "outline", "numbers", "opacity", "background")
+    fields = [getattr(parts, name) for name in names]
+    outputs = [parts.canvas, parts.result, parts.compare, parts.gallery, parts.clip]
+
+    def redraw(session: PersonalizeSession, *values: Any) -> tuple[Any, ...]:
+        edits.set_drawing(session, **dict(zip(names, values, strict=True)))
+        session.followed_file = None
+        return (
+            show_canvas(session),
+            show_result(session),
+            show_compare(session),
+            show_gallery(session),
+            show_clip(session),
+        )
+
+    again: dict[str, Any] = {
+        "fn": redraw,
+        "inputs": [parts.state, *fields],
+        "outputs": outputs,
+        "queue": False,
+        "trigger_mode": "always_last",
+        **PRIVATE,
+    }
+    for field in fields:
+        field.input(**again)
+    for button, step in ((parts.fainter, -0.1), (parts.stronger, 0.1)):
+        button.click(
+            lambda opacity, step=step: round(min(max(opacity + step, 0), 1), 2),
+            parts.opacity,
+            parts.opacity,
+            queue=False,
+            trigger_mode="multiple",
+            **PRIVATE,
+        ).then(**again)
+
+
+def _wire_extras(parts: SimpleNamespace) -> None:
+    parts.prepare.click(
+        prepare_files, parts.state, [parts.files, parts.status], concurrency_limit=4, **PRIVATE
+    )
+
+    def open_how(session: PersonalizeSession) -> str:
+        session.how_open = True
+        return how_html(session)
+
+    def close_how(session: PersonalizeSession) -> None:
+        session.how_open = False
+
+    parts.how_box.expand(open_how, parts.state, parts.how, queue=False, **PRIVATE)
+    parts.how_box.collapse(close_how, parts.state, None, queue=False, **PRIVATE)
+
+
+def _all(session: PersonalizeSession) -> tuple[Any, ...]:
+    """Draw everything; a bug in it becomes a notice, too."""
+    try:
+        return session, models.device_html(session.model, session.seconds), *show(session)
+    except Exception as error:
+        session.notice = notice_of(error)
+        return session, gr.skip(), *NOTHING._replace(status=status_of(session))
+
+
+def _shown(parts: SimpleNamespace) -> Shown:
+    """Components in the order of the updates that `show` makes."""
+    return Shown(
+        canvas=parts.canvas,
+        status=parts.status,
+        readings=parts.readings,
+        objects=parts.objects,
+        weights=parts.weights,
+        undo=parts.undo,
+        clear=parts.clear,
+        new_object=parts.new,
+        another=parts.another,
+        frame=parts.frame,
+        mark_frame=parts.mark_frame,
+        gallery=parts.gallery,
+        panel=parts.panel,
+        result=parts.result,
+        compare=parts.compare,
+        similarity=parts.similarity,
+        clip=parts.clip,
+        take_back=parts.take_back,
+        step_row=parts.step_row,
+        answers=parts.answers,
+        how=parts.how,
+        cancel=parts.cancel,
+        prepare=parts.prepare,
+        files=parts.files,
+    )

@@ -1,0 +1,293 @@
+"""The Personalize tab: its layout. What its parts do is wired in apps.suite.personalize.wiring."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+
+from apps.suite.canvas import Picture
+from apps.suite.components import build_channel, drawing_controls, html
+from apps.suite.frame import Frame
+from apps.suite.notices import Notice, status_html
+from apps.suite.personalize import examples
+from apps.suite.personalize.help import API_HELP, HOW_IT_WORKS
+from apps.suite.personalize.inputs import RANGES
+from apps.suite.personalize.markup import how_html, step_html
+from apps.suite.personalize.session import (
+    NO_REFERENCE,
+    VARIANTS,
+    Choices,
+    PersonalizeSession,
+    threshold_of,
+)
+from apps.suite.personalize.wiring import wire
+from apps.suite.tabs import Services
+
+TOOLS = [
+    ("Foreground", "foreground"),
+    ("Background", "background"),
+    ("Box", "box"),
+    ("Scribble", "scribble"),
+    ("Paint", "paint"),
+    ("Erase", "erase"),
+]
+STAGES = [("Result", "result"), ("PerSAM | PerSAM-F", "compare"), ("Similarity", "similarity")]
+CORRECTIONS = [("Add", "foreground"), ("Remove", "background")]
+INVITATION = "# Drop a picture of your object here\nor click to choose one, or paste it"
+
+
+def build(frame: Frame, services: Services) -> None:
+    """Lay the tab out and wire it."""
+    parts = SimpleNamespace(
+        state=gr.State(
+            PersonalizeSession(),
+            time_to_live=services.settings.session_seconds,
+            delete_callback=PersonalizeSession.close,
+        ),
+        channel=build_channel("personalize"),
+    )
+    with gr.Row(elem_id="personalize_main"):
+        with gr.Column(scale=5, min_width=300, elem_id="personalize_side"):
+            _lay_out_reference(parts)
+        with gr.Column(scale=7, min_width=320, elem_id="personalize_stage"):
+            _lay_out_search(parts, services)
+            _lay_out_results(parts)
+    with gr.Column(elem_id="personalize_below"):
+        with gr.Accordion("How it got there", open=False) as parts.how_box:
+            parts.how = html(how_html(PersonalizeSession()), elem_id="personalize_how_html")
+        _lay_out_parameters(parts, threshold_of(frame.in_use.value))
+        with gr.Accordion("How it works", open=False):
+            gr.Markdown(HOW_IT_WORKS)
+        with gr.Accordion("API", open=False):
+            gr.Markdown(API_HELP)
+    wire(parts, frame, services)
+
+
+def _lay_out_reference(parts: SimpleNamespace) -> None:
+    """The reference picture, and the means to mark the object in it."""
+    html(
+        step_html(1, "Mark your object", "Click it, paint it, or upload its mask."),
+        elem_id="personalize_step1",
+    )
+    parts.tool = gr.Radio(
+        TOOLS,
+        value="foreground",
+        label="Tool",
+        elem_id="personalize_tool",
+        elem_classes="segmented",
+    )
+    parts.canvas = Picture(
+        type="filepath",
+        image_mode=None,
+        format="png",
+        sources=["upload", "clipboard"],
+        show_label=False,
+        buttons=[],
+        placeholder=INVITATION,
+        interactive=True,
+        elem_id="personalize_canvas",
+    )
+    with gr.Row(elem_id="personalize_actions", elem_classes="buttons"):
+        parts.undo = gr.Button("Undo", size="sm", interactive=False, elem_id="personalize_undo")
+        parts.clear = gr.Button("Clear", size="sm", interactive=False, elem_id="personalize_clear")
+        parts.new = gr.Button("New object", size="sm", interactive=False, elem_id="personalize_new")
+    parts.readings = html("", elem_id="personalize_readings")
+    parts.objects = html("", elem_id="personalize_objects")
+    with gr.Row(elem_id="personalize_more", elem_classes="buttons"):
+        parts.another = gr.Button(
+            "Another reference", size="sm", interactive=False, elem_id="personalize_another"
+        )
+        parts.mask = gr.UploadButton(
+            "Upload a mask", size="sm", file_types=["image"], elem_id="personalize_mask"
+        )
+        parts.profile = gr.UploadButton(
+            "Load a profile",
+            size="sm",
+            file_types=[".safetensors"],
+            elem_id="personalize_profile",
+        )
+    parts.weights = html("", elem_id="personalize_weights")
+    html(examples.gallery_html(), elem_id="personalize_examples")
+
+
+def _lay_out_search(parts: SimpleNamespace, services: Services) -> None:
+    """The pictures or the clip to search, and the method."""
+    most = services.settings.max_test_images
+    html(
+        step_html(2, "Find it anywhere", f"In up to {most} pictures, or in a clip."),
+        elem_id="personalize_step2",
+    )
+    parts.tests = gr.File(
+        label="Pictures or a clip",
+        file_count="multiple",
+        file_types=["image", "video"],
+        height=96,
+        elem_id="personalize_tests",
+    )
+    with gr.Row(elem_id="personalize_run_row"):
+        parts.variant = gr.Radio(
+            [(title, key) for key, title in VARIANTS.items()],
+            value="persam",
+            show_label=False,
+            container=False,
+            elem_id="personalize_variant",
+            elem_classes="segmented",
+        )
+        parts.frame = gr.Slider(
+            1,
+            2,
+            value=1,
+            step=1,
+            label="Frame",
+            visible=False,
+            buttons=[],
+            elem_id="personalize_frame",
+        )
+        parts.mark_frame = gr.Button(
+            "Mark it in this frame", size="sm", visible=False, elem_id="personalize_mark_frame"
+        )
+        parts.run = gr.Button("Find", size="sm", variant="primary", elem_id="personalize_run")
+        parts.cancel = gr.Button(
+            "Cancel", size="sm", variant="stop", interactive=False, elem_id="personalize_cancel"
+        )
+    parts.status = html(status_html(Notice("hint", NO_REFERENCE)), elem_id="personalize_status")
+
+
+def _lay_out_results(parts: SimpleNamespace) -> None:
+    """All results small, one of them large, and how they are drawn."""
+    parts.gallery = gr.Gallery(
+        show_label=False,
+        visible=False,
+        columns=6,
+        rows=1,
+        object_fit="cover",
+        allow_preview=False,
+        buttons=[],
+        elem_id="personalize_gallery",
+    )
+    parts.panel = gr.Radio(
+        STAGES,
+        value="result",
+        show_label=False,
+        container=False,
+        visible=False,
+        elem_id="personalize_panel",
+        elem_classes="segmented",
+    )
+    frame: dict[str, Any] = {
+        "show_label": False,
+        "interactive": False,
+        "visible": False,
+        "buttons": ["download"],
+    }
+    parts.result = gr.Image(format="png", elem_id="personalize_result", **frame)
+    parts.compare = gr.ImageSlider(format="png", elem_id="personalize_compare", **frame)
+    parts.similarity = gr.Image(
+        format="png",
+        elem_id="personalize_similarity",
+        alt_text="How similar each place is to the object: bright is similar.",
+        **frame,
+    )
+    parts.clip = gr.Video(elem_id="personalize_clip", autoplay=True, loop=True, **frame)
+    with gr.Row(elem_id="personalize_steps", visible=False) as parts.step_row:
+        parts.previous = gr.Button("← Previous", size="sm", elem_id="personalize_previous")
+        parts.next = gr.Button("Next →", size="sm", elem_id="personalize_next")
+        parts.correct = gr.Radio(
+            CORRECTIONS,
+            value="foreground",
+            label="Correct by clicks",
+            elem_id="personalize_correct",
+            elem_classes="segmented",
+        )
+        parts.take_back = gr.Button(
+            "Take back", size="sm", interactive=False, elem_id="personalize_take_back"
+        )
+    parts.answers = html("", elem_id="personalize_answers")
+    drawing_controls(parts, "personalize")
+    with gr.Row(elem_id="personalize_downloads", elem_classes="buttons"):
+        parts.prepare = gr.Button(
+            "Prepare downloads", size="sm", interactive=False, elem_id="personalize_prepare"
+        )
+    parts.files = gr.File(
+        label="Downloads",
+        file_count="multiple",
+        interactive=False,
+        visible=False,
+        elem_id="personalize_files",
+    )
+
+
+def _lay_out_parameters(parts: SimpleNamespace, threshold: float) -> None:
+    """The method's switches and numbers; defaults are the published ones."""
+    default = Choices()
+    with gr.Accordion("Parameters", open=False, elem_id="personalize_parameters"):
+        gr.Markdown("**PerSAM** · PerSAM-F goes without these, as published", padding=False)
+        with gr.Row():
+            parts.guided_attention = _switch(
+                "Target-guided attention", "The similarity map draws the first pass (section 3.3)."
+            )
+            parts.semantic_prompt = _switch(
+                "Target-semantic prompting", "The object's features join the prompt (3.4)."
+            )
+            parts.negative_point = _switch(
+                "Negative point", "The least similar place is background."
+            )
+            parts.guidance_weight = _slider(
+                "guidance_weight", "α", "Weight of the guidance. Paper: 1.", default, 0.1
+            )
+        gr.Markdown("**Both**", padding=False)
+        with gr.Row():
+            parts.refinement_1 = _switch("Refinement 1", "A second pass with the first's logits.")
+            parts.refinement_2 = _switch("Refinement 2", "A third pass with the mask's box.")
+            parts.points = _slider(
+                "points", "Positive points", "A grid cell apart. Paper: 1.", default, 1
+            )
+            parts.max_instances = _slider(
+                "max_instances", "Instances", "Look for so many of the same object.", default, 1
+            )
+            parts.presence_threshold = gr.Slider(
+                0,
+                1,
+                value=threshold,
+                step=0.01,
+                label="Presence threshold",
+                info="Below it: not in this picture. 0: always a mask, as published.",
+                elem_id="personalize_presence_threshold",
+            )
+        gr.Markdown("**PerSAM-F** · learns two weights", padding=False)
+        with gr.Row():
+            parts.steps = _slider("steps", "Steps", "Paper: 1000.", default, 1)
+            parts.learning_rate = gr.Number(
+                default.learning_rate, label="Learning rate", info="Paper: 0.001."
+            )
+        parts.truth = gr.File(
+            label="Ground truth masks, with the pictures' file names: measures the IoU",
+            file_count="multiple",
+            file_types=["image"],
+            height=96,
+            elem_id="personalize_truth",
+        )
+        with gr.Row(elem_id="personalize_defaults"):
+            parts.suited = gr.Button(
+                "Defaults of this model", size="sm", elem_id="personalize_suited"
+            )
+            parts.paper = gr.Button("Paper defaults", size="sm", elem_id="personalize_paper")
+
+
+def _switch(label: str, info: str) -> gr.Checkbox:
+    return gr.Checkbox(True, label=label, info=info)
+
+
+def _slider(name: str, label: str, info: str, default: Choices, step: float) -> gr.Slider:
+    low, high = RANGES[name]
+    return gr.Slider(
+        low,
+        high,
+        value=getattr(default, name),
+        step=step,
+        label=label,
+        info=info,
+        elem_id=f"personalize_{name}",
+    )
