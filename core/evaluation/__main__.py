@@ -59,12 +59,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def write_card(entry: Entry, report: Report) -> None:
-    """Put a report's figures into the JSON card beside an embedded model's weights."""
+    """Put a report's figures into the JSON card beside an embedded model's weights.
+
+    The presence threshold is a setting of the model as well: PerSAM reads it from the card.
+    """
     card = entry.read_card()
     if entry.card is None or not card:
         raise SystemExit(f"{entry.id} has no card: only embedded models have one.")
     figures = {name: round(value, 3) for name, value in report.figures.items()}
     card["figures"] = {**card.get("figures", {}), report.name: figures}
+    if "presence_threshold" in figures:
+        card["presence_threshold"] = figures["presence_threshold"]
     entry.card.write_text(json.dumps(card, indent=2) + "\n", "utf-8")
 
 

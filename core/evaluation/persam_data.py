@@ -217,7 +217,7 @@ def perseg_subjects(folder: Path) -> Iterator[Subject]:
     """Read PerSeg: ``Images/<object>/NN.jpg`` and ``Annotations/<object>/NN.png``.
 
     The first picture is the reference. Pictures and masks are paired by name; a mask is all that
-    is not black.
+    is not black. Beyond PerSeg: ``Absent/<object>/*``, if there, are pictures without the object.
 
     Raises:
         ImageError: the folders are missing, or a picture has no mask.
@@ -235,7 +235,9 @@ def perseg_subjects(folder: Path) -> Iterator[Subject]:
             raise ImageError(f"{path.name} has {len(pairs)} pictures: two or more are needed.")
         (_, image, mask), *rest = pairs
         examples = tuple(Example(stem, image, mask[None]) for stem, image, mask in rest)
-        yield Subject(path.name, "", Reference(image, mask), examples)
+        without = sorted((folder / "Absent" / path.name).glob("*"))
+        absent = tuple(load(p).image for p in without if p.suffix.lower() in PICTURE_SUFFIXES)
+        yield Subject(path.name, "", Reference(image, mask), examples, absent)
 
 
 def _annotation(folder: Path, stem: str) -> NDArray[np.bool_]:

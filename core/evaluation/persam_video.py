@@ -65,15 +65,26 @@ class Motion:
 
 
 def sticker_clips(
-    folder: Path, count: int, *, held_out_style: bool = False, seed: int = 2026
+    folder: Path,
+    count: int,
+    *,
+    held_out_style: bool = False,
+    training_objects: bool = False,
+    seed: int = 2026,
 ) -> Iterator[VideoSequence]:
-    """Yield ``count`` clips of held-out sticker objects; ``folder`` holds the sticker packages."""
+    """Yield ``count`` clips of held-out sticker objects; ``folder`` holds the sticker packages.
+
+    Args:
+        training_objects: use objects of the training split instead, to choose settings on.
+    """
     from core.stickers.atlas import load_atlas
 
     atlas = load_atlas(folder)
-    sprites = atlas.test_sprites(held_out_style=held_out_style).tolist()
+    sprites = atlas.test_sprites(held_out_style=held_out_style)
+    if training_objects:
+        sprites = atlas.training_sprites()
     category = categories(folder, atlas)
-    yield from make_clips(atlas, sprites, category, count, seed=seed)
+    yield from make_clips(atlas, sprites.tolist(), category, count, seed=seed)
 
 
 def make_clips(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from core.stickers.scenes import Cast, SceneGenerator, Scenes
 
-SAME_CATEGORY_PROBABILITY = 0.5
+SAME_CATEGORY_PROBABILITY = 0.75
 ALONE_PROBABILITY = 0.25  # the first scene shows one object only, as a reference picture does
 
 

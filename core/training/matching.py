@@ -19,6 +19,9 @@ from core.training.prompting import BACKGROUND, FOREGROUND, PADDING
 MIN_VISIBLE = 0.4  # of the object, in both scenes
 MIN_CELLS = 2
 TEMPERATURE = 0.07
+PRESENT = 0.5  # cosine that decides whether an object is there
+PRESENCE_SCALE = 12.0
+HARDEST = 4  # cells of a scene that are most like what is not there
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,9 @@ class Matches:
     """Each object of each pair, looked for from one scene in the other, both ways round.
 
     Attributes:
-        reference, scene: int64 (M,), where it is known from and where it is to be found.
-        instance: int64 (M,), its instance id in ``scene``.
-        reference_cells, cells: bool (M, N), its cells in either.
+        reference, scene: int64 (M,), where it is known from and where it is looked for.
+        instance: int64 (M,), its instance id in ``scene``, 0 if it is not there.
+        reference_cells, cells: bool (M, N), its cells in either; none if it is not there.
     """
 
     reference: Tensor
@@ -37,12 +40,21 @@ class Matches:
     reference_cells: Tensor
     cells: Tensor
 
+    @property
+    def present(self) -> Tensor:
+        """Whether the object is in ``scene``, bool (M,)."""
+        return self.instance > 0
+
     def select(self, rows: Tensor) -> Matches:
         return Matches(**{name: values[rows] for name, values in self.__dict__.items()})
 
 
 def find_matches(scenes: Scenes, grid_side: int) -> Matches | None:
-    """Match the objects of scenes 2i and 2i + 1 by their sprites; None if there is no match."""
+    """Match the objects of scenes 2i and 2i + 1 by their sprites; None if none is in both.
+
+    Objects that only one of the scenes has are among them, as not there; those of which too
+    little is seen are not.
+    """
     ids = scenes.instance_ids
     step = ids.shape[-1] // grid_side
     cells = ids[:, step // 2 :: step, step // 2 :: step].flatten(1)  # (B, N)
@@ -53,8 +65,12 @@ def find_matches(scenes: Scenes, grid_side: int) -> Matches | None:
         if mate >= len(ids):
             continue
         for k, sprite in enumerate(scenes.sprite_indices[b].tolist()):
+            if sprite < 0 or not seen[b, k]:
+                continue
             twins = (scenes.sprite_indices[mate] == sprite).nonzero().flatten().tolist()
-            if sprite >= 0 and len(twins) == 1 and seen[b, k] and seen[mate, twins[0]]:
+            if not twins:
+                rows.append((b, mate, k + 1, 0))
+            elif len(twins) == 1 and seen[mate, twins[0]]:
                 rows.append((b, mate, k + 1, twins[0] + 1))
     if not rows:
         return None
@@ -64,10 +80,11 @@ def find_matches(scenes: Scenes, grid_side: int) -> Matches | None:
         scene=scene,
         instance=instance,
         reference_cells=cells[reference] == known[:, None],
-        cells=cells[scene] == instance[:, None],
+        cells=(cells[scene] == instance[:, None]) & (instance > 0)[:, None],
     )
-    enough = torch.minimum(matches.reference_cells.sum(1), matches.cells.sum(1)) >= MIN_CELLS
-    return matches.select(enough) if bool(enough.any()) else None
+    enough = (matches.cells.sum(1) >= MIN_CELLS) | ~matches.present
+    matches = matches.select(enough & (matches.reference_cells.sum(1) >= MIN_CELLS))
+    return matches if bool(matches.present.any()) else None
 
 
 def pool_targets(embedding: Tensor, matches: Matches) -> Tensor:
@@ -78,10 +95,10 @@ def pool_targets(embedding: Tensor, matches: Matches) -> Tensor:
 
 
 def matching_loss(targets: Tensor, embedding: Tensor, matches: Matches) -> Tensor:
-    """Contrast each target's own cells with all that are not its own, by cosine.
+    """Contrast each target's own cells with all that are not its own, by cosine (InfoNCE).
 
-    InfoNCE for every cell of the object, against the other cells of the same scene (which one of
-    these is it?) and against those of every other scene (is it here at all?), half and half.
+    Half of it asks that the scene's most similar cells are the object's (PerSAM takes the best
+    one for its point), half that every cell of the object stands out from all other scenes.
 
     Args:
         targets: (M, C).
@@ -92,14 +109,34 @@ def matching_loss(targets: Tensor, embedding: Tensor, matches: Matches) -> Tenso
     logits = cosine / TEMPERATURE
     rows = torch.arange(len(targets), device=logits.device)
     own = logits[rows, matches.scene]  # (M, N)
-    in_scene = own.masked_fill(matches.cells, -torch.inf).logsumexp(dim=1)
+    best = own.masked_fill(~matches.cells, -torch.inf).logsumexp(dim=1)
+    in_scene = own.logsumexp(dim=1) - best  # (M,)
     elsewhere = logits.clone()
     elsewhere[rows, matches.scene] = -torch.inf
     elsewhere[rows, matches.reference] = -torch.inf
     outside = elsewhere.flatten(1).logsumexp(dim=1)
-    loss = (F.softplus(in_scene[:, None] - own) + F.softplus(outside[:, None] - own)) / 2
-    weights = matches.cells.to(loss)
-    return ((loss * weights).sum(1) / weights.sum(1)).mean()
+    weights = matches.cells.to(own)
+    among_all = (F.softplus(outside[:, None] - own) * weights).sum(1) / weights.sum(1)
+    return (in_scene + among_all).mean() / 2
+
+
+def presence_loss(targets: Tensor, embedding: Tensor, matches: Matches) -> Tensor:
+    """Ask the cosine with a target to say whether a cell shows the object, decided at 0.5.
+
+    Of what is not the object only the most similar cells count: "not in this picture" is decided
+    by the best place there is.
+
+    Args:
+        targets: (M, C).
+        embedding: (B, C, g, g).
+    """
+    cells = F.normalize(embedding.float().flatten(2), dim=1)[matches.scene]  # (M, C, N)
+    cosine = torch.einsum("mc,mcn->mn", F.normalize(targets.float(), dim=1), cells)
+    logits = PRESENCE_SCALE * (cosine - PRESENT)
+    hardest = logits.masked_fill(matches.cells, -torch.inf).topk(HARDEST, dim=1).values
+    own = F.softplus(-logits) * matches.cells
+    found = own.sum() / matches.cells.sum().clamp(min=1)
+    return (found + F.softplus(hardest).mean()) / 2
 
 
 @dataclass(frozen=True)

@@ -138,12 +138,16 @@ class TrainingRun:
         path = self.config.out / "curve.csv"
         row = {"step": self.step, "minutes": round(self.seconds / 60, 2)}
         row |= {k: round(v, 4) for k, v in self.figures.items()}
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        rows: list[dict[str, Any]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+        rows.append(row)
+        columns = dict.fromkeys(name for one in rows for name in one)  # some figures start later
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(columns))
+            writer.writeheader()
+            writer.writerows(rows)
         print(" ".join(f"{k} {v}" for k, v in row.items()), flush=True)
 
     @property

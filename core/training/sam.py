@@ -46,14 +46,15 @@ class SamTraining:
 
     seed: int = 0
     scenes_per_step: int = 16
-    targets_per_scene: int = 4
+    targets_per_scene: int = 3
     max_rounds: int = 3
     pool_size: int = 4096
     fresh_per_step: int = 4
     cell_weight: float = 0.5
     pixel_weight: float = 1.0
     pixel_dim: int = 16
-    match_weight: float = 0.3
+    match_weight: float = 0.5
+    presence_weight: float = 0.3
     personal_weight: float = 0.25
     personal_per_step: int = 12
 
@@ -234,9 +235,10 @@ class SamObjective:
         if matches is None:
             return embedding.new_zeros(()), {}
         config = self.config
-        match = matching.matching_loss(
-            matching.pool_targets(embedding, matches), embedding, matches
-        )
+        targets = matching.pool_targets(embedding, matches)
+        presence = matching.presence_loss(targets, embedding, matches)
+        targets, matches = targets[matches.present], matches.select(matches.present)
+        match = matching.matching_loss(targets, embedding, matches)
         order = torch.randperm(len(matches.scene), generator=self.random)
         matches = matches.select(order[: config.personal_per_step].to(embedding.device))
         prompts = matching.personal_prompts(
@@ -259,9 +261,10 @@ class SamObjective:
             ious = losses.mask_iou(logits, coverage)
         errors = ((iou_predictions.float() - ious) ** 2).mean()
         mask = each[:, 0].mean() + 0.5 * each[:, 1:].min(dim=1).values.mean()
-        figures = {"match": match, "found": prompts.found.float().mean()}
+        figures = {"match": match, "presence": presence, "found": prompts.found.float().mean()}
         figures["personal_iou"] = ious[:, 0].mean()
-        return config.match_weight * match + config.personal_weight * (mask + errors), figures
+        loss = config.match_weight * match + config.presence_weight * presence
+        return loss + config.personal_weight * (mask + errors), figures
 
     def _prompt_rounds(
         self, embedding: Tensor, targets: Targets, rounds: int

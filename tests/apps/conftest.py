@@ -28,6 +28,12 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --disable-sync"
 ).split()
 
+# What the status line says once a tab's picture is removed.
+GONE = {
+    "segment": "There is no picture yet",
+    "personalize": "Drop a picture of your object",
+}
+
 SQUARE = (120, 80, 200, 160)  # x0, y0, x1, y1 of the orange square in `square_picture`
 
 
@@ -105,9 +111,11 @@ def browser() -> Iterator:
 
 
 class Studio:
-    """The page as a visitor uses it; waits for what it says, never for time."""
+    """One tab of the page as a visitor uses it; waits for what it says, never for time."""
 
-    def __init__(self, browser, server: Server, query: str = "", **context) -> None:
+    def __init__(
+        self, browser, server: Server, query: str = "", *, tab: str = "segment", **context
+    ) -> None:
         context = {"viewport": {"width": 1280, "height": 900}, **context}
         self.server = server
         self.outside: list[str] = []  # requests to other hosts
@@ -124,8 +132,20 @@ class Studio:
         )
         self.page.on("response", self._on_response)
         self.page.goto(server.url + query)
-        self.page.wait_for_selector("#segment_canvas input[type=file]", state="attached")
-        self.page.wait_for_selector("#segment_status[aria-live]")
+        self.open_tab(tab)
+
+    def open_tab(self, tab: str) -> None:
+        """Bring a tab to the front; everything else here is about that tab from now on."""
+        self.tab = tab
+        button = self.page.locator(f"#tab_{tab}-button")
+        if button.get_attribute("aria-selected") != "true":
+            button.click()
+        self.page.wait_for_selector(f"{self.part('canvas')} input[type=file]", state="attached")
+        self.page.wait_for_selector(f"{self.part('status')}[aria-live]")
+
+    def part(self, name: str) -> str:
+        """Selector of one part of the tab in front."""
+        return f"#{self.tab}_{name}"
 
     def _guard(self, route) -> None:
         url = route.request.url
@@ -146,19 +166,19 @@ class Studio:
     @property
     def status(self) -> str:
         """The status line, as "kind: sentence"."""
-        line = self.page.locator("#segment_status .status")
+        line = self.page.locator(f"{self.part('status')} .status")
         return f"{line.get_attribute('data-kind')}: {line.inner_text().strip()}"
 
     def wait(self, *parts: str) -> str:
         """Wait until the status line contains all parts, and return it."""
         try:
             self.page.wait_for_function(
-                """parts => {
-                  const line = document.querySelector("#segment_status .status");
+                """([status, parts]) => {
+                  const line = document.querySelector(status + " .status");
                   const text = line?.dataset.kind + ": " + line?.innerText;
                   return parts.every((part) => text.includes(part));
                 }""",
-                arg=list(parts),
+                arg=[self.part("status"), list(parts)],
             )
         except PlaywrightError as error:
             raise AssertionError(f"waited for {parts}, the page says: {self.status}") from error
@@ -166,17 +186,19 @@ class Studio:
 
     def upload(self, path: Path, *, wait: str = "Picture read in") -> None:
         """Choose a file, replacing the picture that is there."""
-        if self.page.locator("#segment_canvas .image-frame img").count():
-            self.page.click("#segment_canvas button[aria-label='Remove Image']")
-            self.wait("There is no picture yet")
-        self.page.set_input_files("#segment_canvas input[type=file]", str(path))
+        canvas, page = self.part("canvas"), self.page
+        if page.locator(f"{canvas} .image-frame img").count():
+            page.click(f"{canvas} button[aria-label='Remove Image']")
+            page.wait_for_selector(f"{canvas} .image-frame img", state="detached")
+            self.wait(GONE[self.tab])
+        page.set_input_files(f"{canvas} input[type=file]", str(path))
         self.wait(wait)
 
-    def picture(self) -> dict[str, float]:
-        """Box of the picture's pixels on the page, with natural sizes, once it is loaded."""
+    def picture(self, part: str = "canvas") -> dict[str, float]:
+        """Box of a picture's pixels on the page, with natural sizes, once it is loaded."""
         return self.page.wait_for_function(
-            """() => {
-              const img = document.querySelector("#segment_canvas .image-frame img");
+            """canvas => {
+              const img = document.querySelector(canvas + " .image-frame img");
               if (!img?.complete || !img.naturalWidth) return false;
               img.scrollIntoView({ block: "center" });
               const box = img.getBoundingClientRect();
@@ -188,20 +210,21 @@ class Studio:
                 left: box.left + (box.width - img.naturalWidth * scale) / 2,
                 top: box.top + (box.height - img.naturalHeight * scale) / 2,
               };
-            }"""
+            }""",
+            arg=self.part(part),
         ).json_value()
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Where a share (x, y) of the picture is on the screen."""
-        picture = self.picture()
+    def place(self, x: float, y: float, part: str = "canvas") -> tuple[float, float]:
+        """Where a share (x, y) of a picture is on the screen."""
+        picture = self.picture(part)
         return (
             picture["left"] + x * picture["width"] * picture["scale"],
             picture["top"] + y * picture["height"] * picture["scale"],
         )
 
-    def click(self, x: float, y: float) -> None:
-        """Click at a share (x, y) of the picture."""
-        self.page.mouse.click(*self.place(x, y))
+    def click(self, x: float, y: float, part: str = "canvas") -> None:
+        """Click at a share (x, y) of a picture."""
+        self.page.mouse.click(*self.place(x, y, part))
 
     def drag(self, *places: tuple[float, float]) -> None:
         """Press, move through shares of the picture, release."""
@@ -222,7 +245,7 @@ class Studio:
 
     def open_parameters(self) -> None:
         """Open the parameters of the tab."""
-        self.page.locator("#segment_parameters button").first.click()
+        self.page.locator(f"{self.part('parameters')} button").first.click()
 
     def points(self) -> list[list[float]]:
         """The table of points: x, y, label."""
@@ -259,8 +282,8 @@ def open_studio(browser, server: Server) -> Iterator[Callable[..., Studio]]:
     """Open pages; afterwards none may have asked another host or reported an error."""
     studios: list[Studio] = []
 
-    def open_page(query: str = "", **context) -> Studio:
-        studios.append(Studio(browser, server, query, **context))
+    def open_page(query: str = "", *, tab: str = "segment", **context) -> Studio:
+        studios.append(Studio(browser, server, query, tab=tab, **context))
         return studios[-1]
 
     yield open_page

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from apps.suite.tabs import TABS
+
 SIZES = [(390, 844), (768, 1024), (1280, 720), (1920, 1080)]
 
 
@@ -16,7 +18,7 @@ def test_the_page_introduces_itself(open_studio):
     studio = open_studio()
     page = studio.page
     assert page.title() == "Segment Studio"
-    assert page.get_by_role("tab").all_inner_texts() == ["Segment"]
+    assert page.get_by_role("tab").all_inner_texts() == ["Segment", "Personalize"]
     assert "offline" in page.locator("#studio_title").inner_text()
     page.wait_for_function("document.querySelector('.device').innerText.includes('core')")
     assert page.locator(".example").count() >= 10
@@ -48,7 +50,7 @@ def test_on_a_phone_the_picture_comes_first(open_studio):
     tops = [studio.page.locator(one).bounding_box()["y"] for one in order]
     assert tops == sorted(tops)
     boxes = [label.bounding_box() for label in studio.page.locator("#segment_tool label").all()]
-    assert len({round(box["y"]) for box in boxes}) == 1  # one row
+    assert len(boxes) == 6 and len({round(box["y"]) for box in boxes}) == 2  # rows
     assert min(box["height"] for box in boxes) >= 44
 
 
@@ -73,12 +75,34 @@ def test_the_list_of_keys(open_studio):
     page.wait_for_selector("#studio_keys[open]")
     page.keyboard.press("Escape")
     page.wait_for_selector("#studio_keys:not([open])", state="attached")
-    missing = page.evaluate(
-        """() => [...document.querySelectorAll("#studio_keys [data-target]")]
-          .map((row) => row.dataset.target)
-          .filter((target) => !target.includes("reading") && !document.querySelector(target))"""
+    targets = set(
+        page.eval_on_selector_all(
+            "#studio_keys [data-target]", "all => all.map((row) => row.dataset.target)"
+        )
     )
-    assert missing == []
+    found = set()
+    for tab in TABS:
+        studio.open_tab(tab.name)
+        found |= {one for one in targets if page.query_selector(one.replace("{tab}", tab.name))}
+    later = {one for one in targets if one.endswith(("reading_1", "reading_2", "reading_3"))}
+    assert targets - found == later | {"#{tab}_next", "#{tab}_previous"}
+
+
+def test_keys_press_what_the_tab_in_front_has(open_studio):
+    studio = open_studio()
+    page = studio.page
+    for key, tool in (("b", "background"), ("m", "paint")):
+        page.keyboard.press(key)
+        assert page.locator(f"#segment_tool [value={tool}]").is_checked()
+    studio.open_tab("personalize")
+    page.keyboard.press("x")
+    assert page.locator("#personalize_tool [value=box]").is_checked()
+    assert page.locator("#segment_tool [value=paint]").is_checked()
+    page.keyboard.press("e")  # only the other tab has it
+    page.keyboard.press("1")  # no readings yet
+    page.keyboard.press("ArrowRight")  # no pictures yet; the tabs' own key, too
+    assert page.locator("#personalize_tool [value=box]").is_checked()
+    assert "There is no picture" in page.locator("#segment_status").inner_text()
 
 
 def test_everything_on_the_page_has_a_name_and_can_be_reached(open_studio):

@@ -146,6 +146,31 @@ def test_a_scribble_becomes_points_along_it(open_studio, square_picture):
     assert np.corrcoef(points[:, 0], points[:, 1])[0, 1] > 0.95
 
 
+def test_the_brush_paints_and_erases_without_clicking(open_studio, square_picture):
+    studio = open_studio()
+    page = studio.page
+    studio.upload(square_picture)
+    studio.open_points()
+    page.keyboard.press("m")
+    studio.click(0.3, 0.3)
+    page.wait_for_selector("#segment_objects td[title]")
+    share = "() => Number.parseInt(document.querySelector('#segment_objects td[title]').title)"
+    dab = page.evaluate(share)
+    assert abs(dab / (np.pi / 4 * (320 / 30) ** 2) - 1) < 0.25
+    page.mouse.move(*studio.place(0.3, 0.6))
+    page.mouse.down()
+    page.mouse.move(*studio.place(0.6, 0.6), steps=5)
+    assert page.locator("canvas.studio-sheet.paint").count() == 1
+    page.mouse.up()
+    page.wait_for_function(f"dab => ({share})() > 5 * dab", arg=dab)
+    painted = page.evaluate(share)
+    page.wait_for_selector("canvas.studio-sheet", state="detached")
+    page.keyboard.press("r")
+    studio.drag((0.4, 0.6), (0.5, 0.6))
+    page.wait_for_function(f"painted => ({share})() < painted", arg=painted)
+    assert studio.points() == []
+
+
 def test_the_table_of_points_can_be_used_without_a_mouse(open_studio, square_picture):
     studio = open_studio()
     studio.upload(square_picture)

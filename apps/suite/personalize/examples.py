@@ -81,4 +81,7 @@ def use_example(session: PersonalizeSession, name: object) -> None:
         edits.put_mask(session, mask)
         edits.name_current(session, chosen.title)
         inputs.read_queries(session, chosen.files, own=False)
-        session.notice = Notice("busy", "Reading the example…")
+        if session.clip is None:
+            session.notice = Notice("busy", "Reading the example…")
+        else:
+            session.frame = 0  # the reference is the clip's first frame

@@ -59,7 +59,8 @@ class SegmentSession(Session):
         self.model = default_model()
         self.panel = "masks"  # what the frame shows: "masks", "compare" or "edges"
         self.maps_open = False
-        self.on_canvas: tuple[Any, ...] | None = None  # what the frame was last drawn from
+        # What the frame was last drawn from; () when it is empty, None when it is not known.
+        self.on_canvas: tuple[Any, ...] | None = ()
         self.forget()
 
     def forget(self) -> None:

@@ -110,7 +110,9 @@ def show_canvas(session: SegmentSession) -> Any:
 
     A picture that is sent again would take the place of the one under a click.
     """
-    wanted = (session.picture, session.scene, session.drawing, session.panel)
+    wanted: tuple[Any, ...] = ()
+    if session.picture is not None:
+        wanted = (session.picture, session.scene, session.drawing, session.panel)
     if wanted == session.on_canvas:
         return gr.skip()
     session.on_canvas = wanted

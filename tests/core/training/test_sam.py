@@ -46,7 +46,8 @@ def test_trains_resumes_and_exports(tmp_path: Path) -> None:
     resumed = json.loads(path.with_suffix(".json").read_text())
     assert resumed["training"]["steps"] > card["training"]["steps"]
     with (tmp_path / "curve.csv").open() as file:
-        steps = [int(row["step"]) for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    steps = [int(row["step"]) for row in rows]
     assert steps == sorted(set(steps)), "the curve goes on where it stopped"
 
 
