@@ -39,7 +39,7 @@ class Settings:
 
     max_test_images: int = 20  # pictures that one call looks for an object in
     max_test_pixels: int = 40_000_000  # of all of them together, as long as a visitor stays
-    max_clip_frames: int = 300
+    max_clip_frames: int = 120
     max_clip_bytes: int = 50 * 2**20
 
     model_set: str = "embedded"

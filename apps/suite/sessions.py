@@ -85,6 +85,12 @@ class Session:
         with self.lock:
             return self._job or self.begin_job()
 
+    def end_job(self, token: CancelToken) -> None:
+        """Forget a job that is over, unless another one was begun."""
+        with self.lock:
+            if self._job is token:
+                self._job = None
+
     def cancel_job(self) -> bool:
         """Ask the running job to stop; False if there is none."""
         with self.lock:

@@ -172,7 +172,9 @@ def _persam_video(
         raise ImageError(f"Unknown --format {args.format}: this protocol reads davis.")
     figures: dict[str, float] = {}
     details: dict[str, Any] = {"published": PUBLISHED}
-    for name, config in (("video", VideoConfig.persam_f()), ("video_persam", VideoConfig())):
+    entry = catalogue()[args.model]
+    for name, learned in (("video", True), ("video_persam", False)):
+        config = VideoConfig.for_model(entry, learned=learned)
         clips = (
             islice(davis_sequences(args.data), args.limit)
             if args.data

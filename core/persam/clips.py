@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,12 @@ from PIL import Image
 
 from core.errors import ImageError
 
+if TYPE_CHECKING:
+    from av import VideoFrame
+
 MIN_FRAMES = 2
+# Demuxers of the kinds that are offered; others (ffconcat, playlists) open further files.
+KINDS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 BIT_RATE = 4_000_000  # of overlay clips; enough for sharp outlines at 1280 px
 
 
@@ -58,16 +64,11 @@ def read_clip(source: Path | bytes, limits: ClipLimits | None = None) -> Clip:
         )
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-        with av.open(file, "r") as container:
+        with av.open(file, "r", options={"format_whitelist": KINDS}) as container:
             if not container.streams.video:
                 raise ImageError("The file holds no video: choose an MP4, MOV, WebM or GIF.")
             stream = container.streams.video[0]
-            side = max(stream.width, stream.height)
-            if side > limits.max_side:
-                raise ImageError(
-                    f"The clip is {stream.width}×{stream.height} pixels; the limit is "
-                    f"{limits.max_side} on the longer side, so scale it down first."
-                )
+            _check_side(stream.width, stream.height, limits)
             frames: list[NDArray[np.uint8]] = []
             for frame in container.decode(stream):
                 if len(frames) == limits.max_frames:
@@ -75,12 +76,13 @@ def read_clip(source: Path | bytes, limits: ClipLimits | None = None) -> Clip:
                         f"The clip has more than {limits.max_frames} frames, the limit: cut it "
                         "to the part that matters."
                     )
-                if (len(frames) + 1) * stream.width * stream.height > limits.max_pixels:
+                _check_side(frame.width, frame.height, limits)  # it may change on the way
+                if (len(frames) + 1) * frame.width * frame.height > limits.max_pixels:
                     raise ImageError(
                         f"The clip's frames have more than {limits.max_pixels / 1e6:.0f} "
                         "megapixels together, the limit: cut it, or scale it down."
                     )
-                frames.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
+                frames.append(_upright(frame))
             rate = float(stream.average_rate or 24)
     except (av.FFmpegError, OSError) as error:
         raise ImageError(
@@ -92,6 +94,20 @@ def read_clip(source: Path | bytes, limits: ClipLimits | None = None) -> Clip:
     if len({frame.shape for frame in frames}) > 1:
         raise ImageError("The clip's frames change their size: convert it to one size first.")
     return Clip(tuple(frames), rate)
+
+
+def _check_side(width: int, height: int, limits: ClipLimits) -> None:
+    if max(width, height) > limits.max_side:
+        raise ImageError(
+            f"The clip is {width}×{height} pixels; the limit is {limits.max_side} on the longer "
+            "side, so scale it down first."
+        )
+
+
+def _upright(frame: VideoFrame) -> NDArray[np.uint8]:
+    """A frame as RGB uint8 (H, W, 3), turned as its file says (phones film lying)."""
+    pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
 
 
 def write_clip(path: Path, frames: Iterable[NDArray[np.uint8]], frame_rate: float) -> Path:

@@ -255,7 +255,7 @@ def clip_record(clip: Clip, result: VideoResult) -> dict[str, Any]:
     (1.0 in the frame that its mask was given for), and ``area_px`` the pixels of its mask.
     """
     height, width = clip.size
-    names = enumerate(result.names, start=1)
+    names = list(zip(result.numbers, result.names, strict=True))
     return {
         "method": "persam_video",
         "clip": {
@@ -267,14 +267,14 @@ def clip_record(clip: Clip, result: VideoResult) -> dict[str, Any]:
         "objects": [{"id": k, "name": name, "color": hex_color(k)} for k, name in names],
         "frames_done": len(result.frames),
         "complete": result.complete,
-        "frames": [_frame(frame) for frame in result.frames],
+        "frames": [_frame(frame, result.numbers) for frame in result.frames],
         "seconds": {stage: round(seconds, 4) for stage, seconds in result.seconds.items()},
     }
 
 
-def _frame(frame: FrameResult) -> dict[str, Any]:
+def _frame(frame: FrameResult, numbers: Sequence[int]) -> dict[str, Any]:
     scores = [float(score) for score in frame.scores]
-    areas = np.bincount(frame.labels.ravel(), minlength=len(scores) + 1)[1:]
+    areas = np.bincount(frame.labels.ravel(), minlength=256)[list(numbers)]
     return {
         "index": frame.index,
         "scores": [None if math.isnan(score) else round(score, 4) for score in scores],

@@ -9,7 +9,7 @@ compares them modulo 256).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 from core.engine.timing import StageTimer
 from core.errors import PromptError
 from core.masks import mask_to_box
+from core.models.presets import calibrated_threshold
 from core.persam.cascade import Stage, refine, stage_of
 from core.persam.config import FitConfig, PersamConfig
 from core.persam.instances import compete
@@ -34,11 +35,13 @@ from core.sam.predictor import ImageEmbedding, Predictor
 if TYPE_CHECKING:
     from core.engine.cancellation import CancelToken
     from core.engine.engine import Engine
+    from core.models.catalogue import Entry
 
 Progress = Callable[[float, str], None]
 
 MASK_VALUE = 215  # brightness of the first mask in the published video code
 MAX_OBJECTS = 10
+EMBEDDED_LOST, EMBEDDED_REENTRY = 0.6, 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +55,8 @@ class VideoConfig:
             first pass takes its largest reading.
         reentry: an object out of sight is taken back where its presence score reaches this share
             of what it was on its first mask.
-        lost: an object in sight counts as gone below this share. (Cosines of one model lie close
-            together, and so do these two.)
+        lost: an object in sight counts as gone below this share. (Cosines of the published models
+            lie close together, and so do these two.)
         presence_threshold: the score of ``reentry`` for an object that comes from a profile.
     """
 
@@ -69,10 +72,22 @@ class VideoConfig:
         """PerSAM-F as published for video: one point, 800 steps of at most 4e-4."""
         return cls(points=1, fit=FitConfig(steps=800, learning_rate=4e-4))
 
+    @classmethod
+    def for_model(cls, entry: Entry, *, learned: bool) -> VideoConfig:
+        """What suits a model of the catalogue; ``learned`` for PerSAM-F."""
+        config = cls.persam_f() if learned else cls()
+        threshold = calibrated_threshold(entry)
+        if threshold is not None:
+            config = replace(config, presence_threshold=threshold)
+        if entry.set == "embedded":
+            # Chosen on clips of training objects; its cosines spread wider.
+            config = replace(config, lost=EMBEDDED_LOST, reentry=EMBEDDED_REENTRY)
+        return config
+
 
 @dataclass(frozen=True, eq=False)
 class VideoObject:
-    """An object to follow: from a mask in one frame, or from a saved profile.
+    """An object to follow: from a mask in one frame, from a saved profile, or from both.
 
     Args:
         start: the frame from which it is looked for; that of the mask, if there is one.
@@ -96,7 +111,7 @@ class VideoObject:
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """One frame: label map uint8 (H, W), value k for the k-th object, 0 for none.
+    """One frame: label map uint8 (H, W), value k for object number k, 0 for none.
 
     Args:
         scores: presence score of each object; not-a-number where it was not looked for.
@@ -113,6 +128,7 @@ class VideoResult:
 
     frames: tuple[FrameResult, ...]
     names: tuple[str, ...]
+    numbers: tuple[int, ...]
     complete: bool
     seconds: dict[str, float]
 
@@ -135,6 +151,7 @@ def follow(
     objects: Sequence[VideoObject],
     config: VideoConfig | None = None,
     *,
+    numbers: Sequence[int] | None = None,
     cancel: CancelToken | None = None,
     progress: Progress | None = None,
 ) -> VideoResult:
@@ -142,6 +159,7 @@ def follow(
 
     Args:
         frames: RGB uint8 (H, W, 3), all of one size.
+        numbers: of the objects in the label maps, 1 to 255; 1, 2, 3 and so on if not given.
 
     Raises:
         PromptError: no object, too many, one that starts outside of the clip, a mask of another
@@ -160,8 +178,15 @@ def follow(
                 done.append(next(steps))
             if progress is not None:
                 progress(len(done) / len(frames), f"Frame {len(done)} of {len(frames)}")
-    names = tuple(source.name for source in objects)
-    return VideoResult(tuple(done), names, len(done) == len(frames), timer.seconds)
+    numbers = tuple(numbers or range(1, len(objects) + 1))
+    value = np.array([0, *numbers], np.uint8)
+    return VideoResult(
+        frames=tuple(replace(frame, labels=value[frame.labels]) for frame in done),
+        names=tuple(source.name for source in objects),
+        numbers=numbers,
+        complete=len(done) == len(frames),
+        seconds=timer.seconds,
+    )
 
 
 def track(
@@ -215,8 +240,8 @@ def _begin(
     slot.mask = source.mask
     if slot.target is None:
         slot.target, _ = pool_target(predictor, embedding, source.mask, settings)
-        _, presence = _step(predictor, embedding, slot, config)
-        slot.own_score = presence.score
+    _, presence = _step(predictor, embedding, slot, config)
+    slot.own_score = presence.score
     if config.fit is not None and slot.weights is None:
         points, box, _ = _prompt(embedding, slot, config)
         prediction = predictor.predict(

@@ -14,6 +14,8 @@ SMALL_CATEGORY = 4  # objects; a subgroup with fewer is taken as a part of its g
 def categories(folder: Path, atlas: Atlas) -> dict[str, str]:
     """Category of every emoji object of the atlas: its Unicode subgroup, or group if rare.
 
+    Rare is a subgroup with few held-out objects, whose tests need distractors.
+
     Args:
         folder: with the installed sticker packages.
     """

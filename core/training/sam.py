@@ -139,7 +139,8 @@ class ScenePool:
         All of these numbers are even; scenes 2i and 2i + 1 are a pair.
         """
         self._store(self.generator.batch(self.fresh))
-        pairs = torch.randint(self.filled // 2, (count // 2, 1), generator=self.random)
+        # Each pair once: a copy would count as a scene without the pair's objects.
+        pairs = torch.randperm(self.filled // 2, generator=self.random)[: count // 2, None]
         chosen = (2 * pairs + torch.arange(2)).flatten()
         return self._augment(_each(lambda x: x[chosen.to(x.device)], self.pool))
 
@@ -240,10 +241,9 @@ class SamObjective:
         targets, matches = targets[matches.present], matches.select(matches.present)
         match = matching.matching_loss(targets, embedding, matches)
         order = torch.randperm(len(matches.scene), generator=self.random)
-        matches = matches.select(order[: config.personal_per_step].to(embedding.device))
-        prompts = matching.personal_prompts(
-            matching.pool_targets(embedding, matches), embedding, matches, self.random
-        )
+        chosen = order[: config.personal_per_step].to(embedding.device)
+        matches = matches.select(chosen)
+        prompts = matching.personal_prompts(targets[chosen], embedding, matches, self.random)
         guided, semantic = self._random() < 0.8, self._random() < 0.8
         low_res, iou_predictions = self.model.decode(
             embedding[matches.scene],
@@ -366,7 +366,7 @@ def train(run_config: RunConfig, data: Path, training: SamTraining | None = None
     generator = SceneGenerator(
         atlas, atlas.training_sprites(), config=SCENES, seed=training.seed + run.step
     )
-    paired = PairedScenes(generator, categories(data, atlas), seed=training.seed + run.step)
+    paired = PairedScenes(generator, categories(data, atlas), seed=training.seed + run.step + 1)
     pool = ScenePool(paired, training.pool_size, training.fresh_per_step, training.seed)
     objective = SamObjective(run.model, training)
     for _ in run.steps():

@@ -282,14 +282,15 @@ def test_a_clip_is_followed_as_the_engine_does(ask, folder):
     overlay, told, archive = ask("/follow_persam")
     clip = read_clip(folder / "falling star.mp4")
     mask = draw_star(30, 50)[1]
-    result = follow(get_engine(), MODEL, clip.frames, [VideoObject("my object", 0, mask)])
+    config = VideoConfig.for_model(catalogue()[MODEL], learned=False)
+    result = follow(get_engine(), MODEL, clip.frames, [VideoObject("my object", 0, mask)], config)
     expected = clip_record(clip, result)
     assert {key: told[key] for key in expected if key != "seconds"} == {
         key: value for key, value in expected.items() if key != "seconds"
     }
     assert told["complete"] and told["frames_done"] == 6
     assert told["model"] == MODEL and told["warnings"] == []
-    assert told["parameters"] == {"variant": "persam", "start": 0, **vars(VideoConfig())}
+    assert told["parameters"] == {"variant": "persam", "start": 0, **vars(config)}
     assert len(read_clip(Path(overlay)).frames) == 6
     with zipfile.ZipFile(archive) as files:
         assert files.namelist() == [
@@ -318,7 +319,7 @@ def test_an_indexed_mask_holds_several_objects(ask, folder, tmp_path):
 @pytest.mark.parametrize("variant", ["persam", "persam_f"])
 def test_a_profile_is_followed_without_a_mask(ask, profile, folder, variant):
     told = ask("/follow_persam", first_mask=None, profile=profile, variant=variant)[1]
-    config = VideoConfig.persam_f() if variant == "persam_f" else VideoConfig()
+    config = VideoConfig.for_model(catalogue()[MODEL], learned=variant == "persam_f")
     clip = read_clip(folder / "falling star.mp4")
     source = VideoObject("star", profile=Profile.read(profile))
     result = follow(get_engine(), MODEL, clip.frames, [source], config)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from apps.suite.notices import Notice
 from apps.suite.personalize import examples, inputs, show, work
 from apps.suite.personalize.downloads import prepare_files, write_files
 from apps.suite.personalize.markup import answers_html, how_html, marked_html, weights_html
@@ -241,7 +242,8 @@ def test_fifty_pictures(marked, tmp_path):
     path = save(tmp_path / "many.png", picture((180, 120), None)[0])
     inputs.read_queries(marked, [path] * 50, own=False)
     assert len(marked.queries) == 20
-    assert "50 pictures; the first 20 are searched" in marked.notice.text
+    run(work.search(marked))
+    assert "50 pictures; the first 20 are searched" in show.status_of(marked), "said to the end"
 
 
 def test_unreadable_pictures_are_named_and_the_others_taken(marked, tmp_path):
@@ -375,6 +377,7 @@ def test_a_clip_needs_find_and_finds_a_loaded_object(marked, clip):
     inputs.begin_search(marked)
     run(work.search(marked))
     assert len(marked.followed.frames) == 12
+    assert any((frame.labels == 1).any() for frame in marked.followed.frames)
 
 
 def test_downloads_hold_every_picture(marked):
@@ -408,3 +411,109 @@ def test_leaving_forgets_everything(marked):
     assert folder.exists()
     marked.close()
     assert not folder.exists() and not marked.queries and not marked.objects()
+
+
+def test_the_comparison_keeps_up_with_the_picture_and_the_mask(marked):
+    marked.change(steps=10)
+    inputs.set_stage(marked, "compare")
+    run(work.compare(marked))
+    inputs.step(marked, 1)
+    run(work.compare(marked))
+    assert set(marked.query.results) == {"persam", "persam_f"}
+    before = {name: marked.query.result(name) for name in marked.query.results}
+    edits.put_mask(marked, picture(None, (190, 100))[1][1])
+    run(work.search(marked))
+    assert all(marked.query.result(name) is not result for name, result in before.items())
+
+
+def test_clearing_the_object_takes_its_results_away(marked):
+    run(work.search(marked))
+    edits.clear(marked)
+    run(work.search(marked))
+    assert not marked.objects() and not any(query.results for query in marked.queries)
+    with pytest.raises(NothingFound):
+        write_files(marked)
+
+
+def test_renaming_keeps_corrections(marked):
+    run(work.search(marked))
+    x, y = marked.query.view.to_shown([(150, 120)])[0]
+    inputs.correct(marked, x, y, "background")
+    work.answer_corrections(marked)
+    corrected = found(marked).masks
+    edits.edit(marked, {"do": "rename", "number": 1, "value": "my square"})
+    run(work.search(marked))
+    assert found(marked).labels == ("my square",)
+    assert np.array_equal(found(marked).masks, corrected)
+
+
+def test_further_instances_can_be_corrected(marked, tmp_path):
+    image, _ = picture((60, 60), None)
+    image[100:157, 170:227] = ORANGE
+    inputs.read_queries(marked, [save(tmp_path / "two squares.png", image)])
+    inputs.set_choices(marked, max_instances=3, presence_threshold=0.0)
+    run(work.search(marked))
+    numbers = [f.number for f in marked.query.result("persam").traces[0].found]
+    assert len(numbers) >= 2
+    inputs.activate(marked, numbers[1])
+    inputs.correct(marked, 5, 5, "background")
+    work.answer_corrections(marked)
+    assert len(marked.query.results["persam"]) == 2
+
+
+def test_an_error_after_a_cancel_is_said(marked, tmp_path):
+    marked.begin_job()
+    marked.cancel_job()
+    black = save(tmp_path / "black.png", np.zeros((8, 8), np.uint8))
+    with pytest.raises(PromptError, match="empty"):
+        inputs.upload_mask(marked, black)
+    marked.notice = Notice("warning", "The mask is empty.")
+    run(work.search(marked))
+    assert marked.notice.text == "The mask is empty."
+    run(work.search(marked))
+    assert marked.queries[0].result("persam"), "the next search is not stopped"
+
+
+def test_a_bad_upload_loses_nothing(marked, tmp_path):
+    run(work.search(marked))
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"ffconcat version 1.0\nfile bad.mp4\n")
+    with pytest.raises(ImageError, match="unknown kind"):
+        inputs.read_queries(marked, [str(bad)])
+    assert len(marked.queries) == 2 and marked.query.result("persam")
+    still = tmp_path / "still.gif"
+    Image.fromarray(picture((180, 120), None)[0]).save(still)
+    inputs.read_queries(marked, [str(still)])
+    assert len(marked.queries) == 1 and marked.clip is None
+
+
+def test_another_picture_is_no_frame_of_the_clip(session, clip, tmp_path):
+    inputs.read_queries(session, [clip])
+    inputs.mark_frame(session, 3)
+    assert session.frame[1] == 2
+    edits.read_upload(session, save(tmp_path / "photo.png", picture((60, 60), None)[0]))
+    assert session.frame is None
+
+
+def test_a_second_object_is_marked_in_another_frame(session, clip):
+    inputs.read_queries(session, [clip])
+    inputs.mark_frame(session, 1)
+    edits.put_mask(session, picture((60, 90), None)[1][0])
+    inputs.mark_frame(session, 4)
+    inputs.new_object(session)
+    edits.put_mask(session, picture(None, (200, 140))[1][1])
+    assert [item.number for item in session.objects()] == [1, 2]
+    inputs.begin_search(session)
+    run(work.search(session))
+    assert session.followed.numbers == (1, 2)
+    assert not (session.followed.frames[0].labels == 2).any(), "it starts later"
+    assert (session.followed.frames[3].labels == 2).any()
+
+
+def test_best_place_anyway(marked):
+    inputs.set_choices(marked, presence_threshold=0.999)
+    run(work.search(marked))
+    assert 'data-do="anyway"' in show.status_of(marked)
+    inputs.show_anyway(marked)
+    run(work.search(marked))
+    assert len(found(marked)) == 1

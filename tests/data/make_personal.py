@@ -25,6 +25,7 @@ TESTED = 10
 EXAMPLES = ("teapot (fluent_3d)", "rooster (fluent_3d)", "motor scooter (fluent_3d)")
 CREDIT = "Fluent emoji by Microsoft, MIT, over photographs credited in the model card"
 FRAME_RATE = 8.0
+CLIP_OBJECT = "Flamingo"  # what the seed's first clip begins with
 
 
 def write_set(folder: Path, subject: Subject) -> None:
@@ -80,9 +81,9 @@ def main(stickers: Path) -> None:
         title = subject.name.partition(" (")[0].capitalize()
         name = title.lower().replace(" ", "_")
         write_set(examples / name, subject)
-        facts[name] = {"title": title, "credit": CREDIT}
+        facts[name] = {"title": title, "object": title, "credit": CREDIT}
     write_clip_set(examples / "clip", atlas, category)
-    facts["clip"] = {"title": "A clip", "credit": CREDIT}
+    facts["clip"] = {"title": "A clip", "object": CLIP_OBJECT, "credit": CREDIT}
     (examples / "sets.json").write_text(json.dumps(facts, indent=1) + "\n")
     tested = make_subjects(atlas, category, TESTED, False, seed=SEED)
     write_tested(Path(__file__).parent / "personal", list(tested))

@@ -75,7 +75,7 @@ def follow_persam(
     known = None if profile is None else Profile.read(Path(profile))
     film = read_clip(Path(clip), limits)
     objects, warnings = _objects(first_mask, film.size, start, known, variant)
-    config = VideoConfig.persam_f() if variant == "persam_f" else VideoConfig()
+    config = VideoConfig.for_model(catalogue()[model_id], learned=variant == "persam_f")
     result = follow(get_engine(), model_id, film.frames, objects, config)
     facts = {
         "model": model_id,

@@ -36,12 +36,15 @@ def write_files(session: PersonalizeSession) -> list[str]:
     with session.lock:
         variant, drawing = session.variant, session.drawing
         results = [(query, query.result(variant)) for query in session.queries]
-        clip, followed = session.clip, session.followed
-        profiles = [learned.profile for _, learned in session.learned.values()]
-        profiles += session.profiles
+        clip, followed, facts = session.clip, session.followed, session.followed_facts
+        profiles = [
+            item.profile or session.learned[item.number][1].profile
+            for item in session.objects()
+            if item.profile or item.number in session.learned
+        ]
     folder = session.new_file("")
     if clip is not None and followed is not None:
-        written = write_follow(clip, followed, session.clip_stem, folder)
+        written = write_follow(clip, followed, session.clip_stem, folder, facts=facts)
         return [str(path) for path in written.all]
     found = [(query, result) for query, result in results if result is not None]
     if not found:

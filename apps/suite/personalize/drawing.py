@@ -97,22 +97,35 @@ def write_gallery(session: PersonalizeSession) -> list[tuple[str, str]]:
     if session.clip is not None:
         return _clip_thumbnails(session)
     return [
-        (_save(session, _thumbnail(session, query)), caption_of(session, query, index))
+        (_thumbnail(session, query, index), caption_of(session, query, index))
         for index, query in enumerate(session.queries)
     ]
 
 
 def caption_of(session: PersonalizeSession, query: Query, index: int) -> str:
-    """'1 · found, 0.71', '2 · not in this picture', or the file's name before there is a result."""
+    """'1 · 0.71', '2 · not here', '3 · 4 found', or the file's name before there is a result."""
     result = query.result(session.variant)
     if result is None:
         return f"{index + 1} · {query.loaded.stem[:24]}"
     found = len(result.segmentation)
     if not found:
-        return f"{index + 1} · not in this picture"
-    best = max(f.presence.score for t in result.traces for f in t.found if f.accepted)
-    what = "found" if found == 1 else f"{found} found"
-    return f"{index + 1} · {what}, presence {best:.2f}"
+        return f"{index + 1} · not here"
+    if found > 1:
+        return f"{index + 1} · {found} found"
+    (number,) = result.segmentation.numbers
+    return f"{index + 1} · {result.find(number)[1].presence.score:.2f}"
+
+
+def write_followed(session: PersonalizeSession) -> None:
+    """Encode the clip with what was followed in it, as it is drawn now."""
+    from core.persam.clips import write_clip
+
+    clip, followed = session.clip, session.followed
+    if clip is None or followed is None or not followed.frames:
+        return
+    path = session.new_view(".mp4")
+    frames = (draw_frame(session, k) for k in range(len(followed.frames)))
+    session.followed_file = str(write_clip(path, frames, clip.frame_rate))
 
 
 def draw_frame(session: PersonalizeSession, index: int) -> Image:
@@ -123,20 +136,16 @@ def draw_frame(session: PersonalizeSession, index: int) -> Image:
     if followed is None or index >= len(followed.frames):
         return frame
     labels = followed.frames[index].labels
-    numbers = [
-        (k, number)
-        for k, number in enumerate(session.followed_numbers, start=1)
-        if (labels == k).any()
-    ]
+    numbers = [k for k in followed.numbers if (labels == k).any()]
     if not numbers:
         return frame
-    masks = np.stack([labels == k for k, _ in numbers])
+    masks = np.stack([labels == k for k in numbers])
     drawing = session.drawing
     background = "black" if drawing.background == "transparent" else drawing.background
     return draw(
         frame,
         masks,
-        ids=[number for _, number in numbers],
+        ids=numbers,
         opacity=drawing.opacity,
         outline=drawing.outline,
         numbers=drawing.numbers,
@@ -144,9 +153,17 @@ def draw_frame(session: PersonalizeSession, index: int) -> Image:
     )[:, :, :3]
 
 
-def _thumbnail(session: PersonalizeSession, query: Query) -> Image:
-    drawn = draw_result(query.view, query.result(session.variant), session.drawing, clicks=False)
-    return fit_within(np.ascontiguousarray(drawn[:, :, :3]), THUMBNAIL_SIDE)
+def _thumbnail(session: PersonalizeSession, query: Query, index: int) -> str:
+    """The file of a picture's thumbnail, written anew only if it changed."""
+    result = query.result(session.variant)
+    content = (query, result, session.drawing)
+    known, path = session.thumbnails.get(index, (None, ""))
+    if known != content:
+        drawn = draw_result(query.view, result, session.drawing, clicks=False)
+        small = fit_within(np.ascontiguousarray(drawn[:, :, :3]), THUMBNAIL_SIDE)
+        path = _save(session, small)
+        session.thumbnails[index] = (content, path)
+    return path
 
 
 def _clip_thumbnails(session: PersonalizeSession) -> list[tuple[str, str]]:

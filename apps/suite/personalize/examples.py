@@ -1,6 +1,7 @@
 """The tab's own examples: a marked object, and pictures or a clip to find it in.
 
-``assets/examples/personal/sets.json`` maps a folder's name to {"title", "credit"}. A folder holds
+``assets/examples/personal/sets.json`` maps a folder's name to {"title", "object",
+"credit"}. A folder holds
 ``reference.jpg`` with ``reference_mask.png``, and either ``01.jpg``, ``02.jpg`` … or ``clip.mp4``.
 """
 
@@ -30,6 +31,7 @@ class ExampleSet:
 
     folder: Path
     title: str
+    object: str
     credit: str
 
     @property
@@ -54,7 +56,7 @@ def example_sets(folder: Path = FOLDER) -> dict[str, ExampleSet]:
     """All sets by name, in the order of the file."""
     facts = json.loads((folder / "sets.json").read_text("utf-8"))
     return {
-        name: ExampleSet(folder / name, fact["title"], fact["credit"])
+        name: ExampleSet(folder / name, fact["title"], fact["object"], fact["credit"])
         for name, fact in facts.items()
     }
 
@@ -79,9 +81,9 @@ def use_example(session: PersonalizeSession, name: object) -> None:
         edits.use_picture(session, load(chosen.reference))
         mask = MaskPrompt.parse(load(chosen.mask).image, session.need_picture().size).mask
         edits.put_mask(session, mask)
-        edits.name_current(session, chosen.title)
+        edits.name_current(session, chosen.object)
         inputs.read_queries(session, chosen.files, own=False)
         if session.clip is None:
             session.notice = Notice("busy", "Reading the example…")
         else:
-            session.frame = 0  # the reference is the clip's first frame
+            session.frame = session.clip, 0  # the reference is its first frame

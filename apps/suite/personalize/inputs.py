@@ -10,7 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from PIL import Image
 
 from apps.suite.canvas import View
 from apps.suite.masks import read_mask
@@ -33,7 +36,12 @@ from core.images import LoadedImage, load
 from core.models.catalogue import catalogue
 from core.settings import settings
 
+if TYPE_CHECKING:
+    from core.persam.clips import Clip
+
 T = TypeVar("T")
+
+MOST_OBJECTS = 10
 
 CLIP_ENDINGS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
 RANGES: dict[str, tuple[float, float]] = {
@@ -52,18 +60,9 @@ def use_model(session: PersonalizeSession, model_id: str) -> None:
     edits.forget_answers(session)
     with session.lock:
         session.learned.clear()
-        forget_results(session)
+        session.forget_results()
         if not session.threshold_is_own:
             session.change(presence_threshold=threshold_of(model_id))
-
-
-def forget_results(session: PersonalizeSession) -> None:
-    """Drop what was found; pictures, objects and settings stay."""
-    with session.lock:
-        for query in session.queries:
-            query.results.clear()
-            query.asked.clear()
-        session.followed = session.followed_file = None
 
 
 # The reference pictures
@@ -86,7 +85,6 @@ def another_reference(session: PersonalizeSession) -> None:
         scene = scenes.keep_current(session.scene) if session.scene.current else session.scene
         session.references += (MarkedPicture(picture, scene, session.frame),)
         session.forget_picture()
-        session.frame = None
         session.notice = Notice(
             "hint",
             "Drop another picture of the same object on the left. Numbers stay: object 1 there is "
@@ -137,6 +135,8 @@ def load_profile(session: PersonalizeSession, path: str | None) -> None:
     profile = Profile.read(Path(path))
     profile.check_model(catalogue()[session.model])
     with session.lock:
+        if len(session.objects()) >= MOST_OBJECTS:
+            raise PromptError(f"There are {MOST_OBJECTS} objects already, the most there can be.")
         session.profiles += (profile,)
         number = session.objects()[-1].number
         session.notice = Notice("ready", f"Loaded '{profile.name}' as object {number}.")
@@ -167,76 +167,81 @@ def read_queries(
     paths = list(paths or ())
     for path in paths if own else ():
         session.own_upload(path)
-    clips = [path for path in paths if Path(path).suffix.lower() in CLIP_ENDINGS]
     with session.lock:
-        session.queries, session.selected = (), 0
-        session.clip = session.followed = session.followed_file = None
+        session.upload += 1
+        number = session.upload
+    clips = [path for path in paths if Path(path).suffix.lower() in CLIP_ENDINGS]
+    clips = [path for path in clips if not _is_still(path)]
+    clip = _read_clip(clips[0]) if clips else None
+    queries, left_out = _load_each(paths) if paths and clip is None else ((), [])
+    if clip is not None and len(paths) > 1:
+        left_out.append(f"The other {len(paths) - 1} files are left out: one clip at a time.")
+    with session.lock:
+        if session.upload != number:
+            return
+        session.queries, session.selected = queries, 0
+        session.clip, session.followed, session.followed_file = clip, None, None
         session.stage = "result"
-    if clips:
-        _read_clip(session, clips[0], others=len(paths) - 1)
-    elif paths:
-        _use_queries(session, *_load_each(paths))
+        if clip is not None:
+            session.clip_stem = Path(clips[0]).stem
+            left_out.insert(0, _clip_text(clip))
+        session.notice = Notice("warning" if left_out and queries else "ready", " ".join(left_out))
 
 
-def use_queries(session: PersonalizeSession, pictures: Sequence[LoadedImage]) -> None:
-    """Search these pictures, RGB, within the limits of number and size."""
-    _use_queries(session, list(pictures), [])
+def _is_still(path: str) -> bool:
+    """Whether a GIF is a picture rather than a clip."""
+    if Path(path).suffix.lower() != ".gif":
+        return False
+    try:
+        with Image.open(path, formats=("GIF",)) as picture:
+            return getattr(picture, "n_frames", 1) < 2
+    except OSError:
+        return False  # reading it as a clip says what is wrong
 
 
-def _load_each(paths: Sequence[str]) -> tuple[list[LoadedImage], list[str]]:
-    """Read pictures; sentences about those that cannot be read."""
-    loaded, left_out = [], []
+def _load_each(paths: Sequence[str]) -> tuple[tuple[Query, ...], list[str]]:
+    """Read pictures within the limits; sentences about those that are left out."""
+    queries: list[Query] = []
+    left_out: list[str] = []
+    pixels = 0
     for path in paths[: settings.max_test_images]:
         try:
-            loaded.append(load(path))
+            picture = load(path)
         except ImageError as error:
             left_out.append(f"{Path(path).name}: {error.message}")
+            continue
+        pixels += picture.size[0] * picture.size[1]
+        if queries and pixels > settings.max_test_pixels:
+            left_out.append(
+                f"From {picture.stem} on they are left out: together at most "
+                f"{settings.max_test_pixels / 1e6:.0f} megapixels are searched at a time."
+            )
+            break
+        queries.append(Query(picture, View.of(picture.image)))
     if len(paths) > settings.max_test_images:
         left_out.insert(
             0,
             f"There are {len(paths)} pictures; the first {settings.max_test_images} are searched, "
             "choose the others afterwards.",
         )
-    if not loaded:
+    if not queries:
         raise ImageError(" ".join(left_out))
-    return loaded, left_out
+    return tuple(queries), left_out
 
 
-def _use_queries(
-    session: PersonalizeSession, loaded: list[LoadedImage], left_out: list[str]
-) -> None:
-    taken: list[Query] = []
-    pixels = 0
-    for picture in loaded:
-        height, width = picture.size
-        pixels += height * width
-        if taken and pixels > settings.max_test_pixels:
-            left_out.append(
-                f"From {picture.stem} on they are left out: together at most "
-                f"{settings.max_test_pixels / 1e6:.0f} megapixels are searched at a time."
-            )
-            break
-        taken.append(Query(picture, View.of(picture.image)))
-    with session.lock:
-        session.queries = tuple(taken)
-        session.notice = Notice("warning" if left_out else "busy", " ".join(left_out) or "Reading…")
-
-
-def _read_clip(session: PersonalizeSession, path: str, *, others: int) -> None:
+def _read_clip(path: str) -> Clip:
     from core.persam.clips import ClipLimits, read_clip
 
     limits = ClipLimits(max_bytes=settings.max_clip_bytes, max_frames=settings.max_clip_frames)
-    clip = read_clip(Path(path), limits)
+    return read_clip(Path(path), limits)
+
+
+def _clip_text(clip: Clip) -> str:
     height, width = clip.size
-    text = (
+    return (
         f"Clip of {len(clip.frames)} frames, {width}×{height}. Mark the object in one of its "
         "frames, or press Find to look for the objects that you marked already."
     )
-    if others:
-        text += f" The other {others} files are left out: one clip at a time."
-    with session.lock:
-        session.clip, session.clip_stem = clip, Path(path).stem
-        session.notice = Notice("ready", text)
 
 
 def mark_frame(session: PersonalizeSession, number: float | None) -> None:
@@ -253,13 +258,13 @@ def mark_frame(session: PersonalizeSession, number: float | None) -> None:
             raise PromptError("There is no clip: drop one on the right first.")
         count = len(session.clip.frames)
         if number is None or not 1 <= number <= count:
-            raise PromptError(f"There is no frame {number}: the clip has {count}.")
+            raise PromptError(f"There is no frame {number or 0:.0f}: the clip has {count}.")
         if session.picture is not None and session.scene.instances:
             another_reference(session)
         index = int(number) - 1
         stem = f"{session.clip_stem} frame {index + 1}"
         edits.use_picture(session, LoadedImage(session.clip.frames[index], stem, ()))
-        session.frame = index
+        session.frame = session.clip, index
 
 
 def read_truth(session: PersonalizeSession, paths: Sequence[str] | None) -> None:
@@ -288,6 +293,9 @@ def read_truth(session: PersonalizeSession, paths: Sequence[str] | None) -> None
 def _read_truth(path: str | None, query: Query) -> Any:
     if path is None:
         return None
+    mask = load(path).image
+    if not mask.any():  # the right one for a picture without the object
+        return np.zeros(query.loaded.size, bool)
     return read_mask(path, query.loaded.size).mask
 
 
@@ -308,9 +316,14 @@ def step(session: PersonalizeSession, by: int) -> None:
 
 def activate(session: PersonalizeSession, number: int) -> None:
     """Choose the object that correction clicks are for. Raises PromptError if unknown."""
-    if number not in {item.number for item in session.objects()}:
-        raise PromptError(f"There is no object {number} any more.")
-    session.active = number
+    with session.lock:
+        result = session.query.result(session.variant) if session.query else None
+        known = {item.number for item in session.objects()}
+        if result is not None:
+            known |= {found.number for trace in result.traces for found in trace.found}
+        if number not in known:
+            raise PromptError(f"There is no object {number} any more.")
+        session.active = number
 
 
 def correct(session: PersonalizeSession, x: float, y: float, tool: str) -> None:
@@ -322,11 +335,38 @@ def correct(session: PersonalizeSession, x: float, y: float, tool: str) -> None:
     if tool not in ("foreground", "background"):
         raise PromptError(f"There is no tool {str(tool)[:20]!r}; use foreground or background.")
     with session.lock:
-        query = session.need_query()
-        if query.result(session.variant) is None:
+        query, variant = session.need_query(), session.variant
+        result = query.result(variant)
+        if result is None:
             raise PromptError("There is nothing to correct yet: press Find first.")
+        known = [found.number for trace in result.traces for found in trace.found]
+        number = session.active if session.active in known else known[0]
         place = query.view.to_original(x, y)
-        session.corrections.append((query, *place, int(tool == "foreground")))
+        session.corrections.append((query, variant, number, *place, int(tool == "foreground")))
+
+
+def show_anyway(session: PersonalizeSession) -> None:
+    """Answer every picture with a mask, as published: no presence threshold."""
+    with session.lock:
+        session.threshold_is_own = True
+        session.change(presence_threshold=0.0)
+
+
+def new_object(session: PersonalizeSession) -> None:
+    """Keep the mask and go on to the next object.
+
+    Where there are earlier references an object can be left out: it is not in this picture.
+
+    Raises:
+        PromptError: there is no mask, and no earlier reference.
+    """
+    with session.lock:
+        if session.scene.current or not session.references:
+            edits.new_object(session)
+            return
+        number = session.scene.next_number + 1
+        session.put(replace(session.scene, next_number=number))
+        session.notice = Notice("ready", f"Now mark object {number}.")
 
 
 def take_back(session: PersonalizeSession) -> None:
@@ -375,7 +415,9 @@ def _checked(name: str, value: Any, kind: type) -> Any:
         return bool(value)
     low, high = RANGES[name]
     words = name.replace("_", " ")
-    if value is None or not math.isfinite(float(value)) or not low <= float(value) <= high:
+    if value is None:
+        raise PromptError(f"There is no {words}: choose between {low:g} and {high:g}.")
+    if not math.isfinite(float(value)) or not low <= float(value) <= high:
         raise PromptError(f"The {words} is {value}; choose between {low:g} and {high:g}.")
     return kind(value)
 
@@ -387,8 +429,7 @@ def begin_search(session: PersonalizeSession) -> None:
             raise PromptError(NO_OBJECT)
         if session.clip is None:
             session.need_query()
-        forget_results(session)
-        session.begin_job()
+        session.followed = session.followed_file = None
         session.notice = Notice("busy", "Waiting for the model…")
 
 

@@ -183,11 +183,9 @@ def _followed_html(session: PersonalizeSession) -> str:
     followed = session.followed
     assert followed is not None
     rows = "".join(
-        f"<tr><td>{chip(number)}</td><td>{escape(name)}</td>"
+        f"<tr><td>{chip(k)}</td><td>{escape(name)}</td>"
         f'<td class="number">{seen} of {len(followed.frames)}</td></tr>'
-        for k, (number, name) in enumerate(
-            zip(session.followed_numbers, followed.names, strict=True), start=1
-        )
+        for k, name in zip(followed.numbers, followed.names, strict=True)
         for seen in [sum(bool((frame.labels == k).any()) for frame in followed.frames)]
     )
     return (
@@ -203,15 +201,18 @@ def how_html(session: PersonalizeSession) -> str:
     query = session.query
     result = query.result(session.variant) if query else None
     if query is None or result is None:
-        return '<p class="note">Nothing was searched yet.</p>'
+        what = "Clips show the masks only." if session.clip else "Nothing was searched yet."
+        return f'<p class="note">{what}</p>'
     return "".join(
-        _found_html(session, query, trace, found)
+        _found_html(session, query, trace, found, result.config.presence_threshold)
         for trace in result.traces
         for found in trace.found
     )
 
 
-def _found_html(session: PersonalizeSession, query: Query, trace: Trace, found: Found) -> str:
+def _found_html(
+    session: PersonalizeSession, query: Query, trace: Trace, found: Found, threshold: float | None
+) -> str:
     k, view = found.number, query.view
     similarity = fit_within(draw_similarity(view, trace, found), CARD_SIDE)
     grid = trace.similarity.grid
@@ -227,8 +228,8 @@ def _found_html(session: PersonalizeSession, query: Query, trace: Trace, found: 
         title = PASSES.get(stage.name, stage.name)
         cards.append(_card(draw_card(view, stage.mask, k, stage.box), f"{title}, {chosen}"))
     readings = [stage for stage in found.stages if len(stage.scores) > 1]
-    if readings:
-        stage = readings[-1]
+    if readings:  # PerSAM-F weighs those of the first pass
+        stage = readings[0] if readings[0].chosen is None else readings[-1]
         for index, picture in enumerate(draw_readings(view, stage, k)):
             taken = ", taken" if index == stage.chosen else ""
             cards.append(
@@ -240,18 +241,20 @@ def _found_html(session: PersonalizeSession, query: Query, trace: Trace, found: 
             )
     return (
         f'<div class="panel-title">{chip(k)} {escape(trace.profile.name)}, '
-        f"{VARIANTS[session.variant]}</div>{_presence_html(session, found)}"
+        f"{VARIANTS[session.variant]}</div>{_presence_html(found, threshold)}"
         f'<div class="stages">{"".join(cards)}</div>'
     )
 
 
-def _presence_html(session: PersonalizeSession, found: Found) -> str:
-    presence, threshold = found.presence, session.choices.presence_threshold
-    verdict = (
-        f"the threshold is {threshold:.2f}, so it is {'here' if found.accepted else 'not here'}"
-        if threshold
-        else "there is no threshold, so every picture gets a mask"
-    )
+def _presence_html(found: Found, threshold: float | None) -> str:
+    presence = found.presence
+    if found.stages[-1].name == "correction":
+        verdict = "you said where it is"
+    elif threshold:
+        here = "here" if found.accepted else "not here"
+        verdict = f"the threshold is {threshold:.2f}, so it is {here}"
+    else:
+        verdict = "there is no threshold, so every picture gets a mask"
     whole = "–" if presence.pooled < 0 else f"{presence.pooled:.2f}"
     return (
         f'<p class="note">Presence {presence.score:.2f}, the mean of the best place\'s similarity '

@@ -85,11 +85,11 @@ class Choices:
 
 @dataclass(frozen=True, eq=False)
 class MarkedPicture:
-    """A reference picture with its marked objects; ``frame`` if it is one of the clip's."""
+    """A reference picture with its marked objects; clip and frame if it is out of a clip."""
 
     picture: Picture
     scene: Scene
-    frame: int | None = None
+    frame: tuple[Clip, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,13 +139,13 @@ class PersonalizeSession(SegmentSession):
     def __init__(self) -> None:
         self.variant: Variant = "persam"
         self.threshold_is_own = False  # the visitor moved the threshold away from the model's
+        self.how_open = False
         super().__init__()
         self.choices = Choices(presence_threshold=threshold_of(self.model))
 
     def forget(self) -> None:
         super().forget()
         self.notice = Notice("hint", NO_REFERENCE)
-        self.frame: int | None = None  # which frame of the clip the reference picture is
         self.references: tuple[MarkedPicture, ...] = ()  # earlier ones; the present one is on top
         self.profiles: tuple[Profile, ...] = ()  # loaded ones
         self.learned: dict[int, tuple[Any, Learned]] = {}  # with what it was learned from
@@ -155,12 +155,19 @@ class PersonalizeSession(SegmentSession):
         self.stage = "result"
         self.clip: Clip | None = None
         self.clip_stem = ""
-        self.corrections: list[tuple[Query, float, float, int]] = []  # clicks not yet answered
+        # Clicks on results not yet answered: picture, variant, number, x, y, label.
+        self.corrections: list[tuple[Query, str, int, float, float, int]] = []
         self.followed: VideoResult | None = None
-        self.followed_numbers: tuple[int, ...] = ()
         self.followed_file: str | None = None
-        self.how_open = False
+        self.followed_facts: dict[str, Any] = {}
+        self.running = False  # a search that can be cancelled
         self.shown_gallery: Any = None
+        self.thumbnails: dict[int, tuple[Any, str]] = {}  # by place: what was drawn, and the file
+        self.upload = 0  # counts uploads: a slow one does not replace a later one
+
+    def forget_picture(self) -> None:
+        super().forget_picture()
+        self.frame: tuple[Clip, int] | None = None  # of a clip, if that is the reference picture
 
     @property
     def all_references(self) -> tuple[MarkedPicture, ...]:
@@ -173,8 +180,10 @@ class PersonalizeSession(SegmentSession):
         """All objects to look for, by number; hidden ones are left out."""
         masks: dict[int, list[tuple[MarkedPicture, Patch]]] = {}
         names: dict[int, str] = {}
+        last = 0
         for reference in self.all_references:
             for instance in reference.scene.instances:
+                last = max(last, instance.number)
                 if instance.visible:
                     masks.setdefault(instance.number, []).append((reference, instance.mask))
                     names[instance.number] = instance.label or names.get(instance.number, "")
@@ -182,9 +191,17 @@ class PersonalizeSession(SegmentSession):
             PersonalObject(k, names[k] or f"object {k}", tuple(parts)) for k, parts in masks.items()
         ]
         found.sort(key=lambda item: item.number)
-        last = max(masks, default=0)
         loaded = enumerate(self.profiles, start=last + 1)
         return (*found, *(PersonalObject(k, p.name, profile=p) for k, p in loaded))
+
+    def forget_results(self) -> None:
+        """Drop what was found; pictures, objects and settings stay."""
+        with self.lock:
+            for query in self.queries:
+                query.results.clear()
+                query.asked.clear()
+            self.corrections.clear()
+            self.followed = self.followed_file = None
 
     @property
     def query(self) -> Query | None:

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 
 from apps.suite.notices import Notice, say_seconds, status_html
-from apps.suite.personalize.drawing import draw_frame, draw_result, draw_similarity, write_gallery
+from apps.suite.personalize.drawing import draw_result, draw_similarity, write_gallery
 from apps.suite.personalize.markup import answers_html, how_html, marked_html, weights_html
 from apps.suite.personalize.session import (
     MARK_IT,
@@ -39,6 +39,7 @@ class Shown(NamedTuple):
     another: Any
     frame: Any
     mark_frame: Any
+    results: Any
     gallery: Any
     panel: Any
     result: Any
@@ -49,6 +50,7 @@ class Shown(NamedTuple):
     step_row: Any
     answers: Any
     how: Any
+    threshold: Any
     cancel: Any
     prepare: Any
     files: Any
@@ -71,10 +73,11 @@ def show(session: PersonalizeSession) -> Shown:
             weights=weights_html(session),
             undo=gr.update(interactive=len(session.history) > 1),
             clear=gr.update(interactive=bool(scene.prompts or scene.corner or scene.answer)),
-            new_object=gr.update(interactive=bool(scene.current)),
+            new_object=gr.update(interactive=bool(scene.current or session.references)),
             another=gr.update(interactive=bool(scene.instances)),
             frame=gr.update(visible=frames > 0, maximum=max(frames, 2)),
             mark_frame=gr.update(visible=frames > 0),
+            results=gr.update(visible=bool(session.queries or session.clip)),
             gallery=show_gallery(session),
             panel=gr.update(value=session.stage, visible=bool(session.queries)),
             result=show_result(session),
@@ -85,7 +88,8 @@ def show(session: PersonalizeSession) -> Shown:
             step_row=gr.update(visible=bool(session.queries)),
             answers=answers_html(session),
             how=how_html(session) if session.how_open else gr.skip(),
-            cancel=gr.update(interactive=False),
+            threshold=session.choices.presence_threshold,
+            cancel=gr.update(interactive=session.running),
             prepare=gr.update(interactive=has_result),
             files=gr.update(value=None, visible=False),
         )
@@ -93,7 +97,6 @@ def show(session: PersonalizeSession) -> Shown:
 
 def show_progress(session: PersonalizeSession, notice: Notice) -> Shown:
     """Change the status line, and the gallery as far as it has new results."""
-    session.notice = notice
     return NOTHING._replace(
         status=status_html(notice),
         cancel=gr.update(interactive=True),
@@ -130,28 +133,33 @@ def _has_result(session: PersonalizeSession) -> bool:
 def status_of(session: PersonalizeSession) -> str:
     """Write the session's notice, or what there is to say when nothing went wrong."""
     notice = session.notice
-    return status_html(notice if notice.text else Notice("ready", _say_state(session)))
+    return status_html(notice if notice.text else _say_state(session))
 
 
-def _say_state(session: PersonalizeSession) -> str:
+def _say_state(session: PersonalizeSession) -> Notice:
     if not session.objects():
-        return NO_REFERENCE if session.picture is None else MARK_IT
+        return Notice("ready", NO_REFERENCE if session.picture is None else MARK_IT)
     if session.clip is not None:
-        return "Press Find to follow the object through the clip."
+        again = "Followed; press Find to do it again."
+        first = "Press Find to follow the object."
+        return Notice("ready", first if session.followed is None else again)
     if not session.queries:
-        return NO_QUERY
+        return Notice("ready", NO_QUERY)
     results = [query.result(session.variant) for query in session.queries]
     done = [result for result in results if result is not None]
     if not done:
-        return "Press Find."
+        return Notice("ready", "Press Find.")
     hits = sum(bool(len(result.segmentation)) for result in done)
     text = (
         f"{VARIANTS[session.variant]}: found in {hits} of {len(done)} pictures, "
         f"{say_seconds(mean_seconds(session))} each."
     )
-    if hits < len(done):
-        text += " Where it is not, the best place is under “How it got there”."
-    return f"{text} Click in the large picture to correct it."
+    if hits == len(done):
+        return Notice("ready", f"{text} Click in the large picture to correct it.")
+    absent = [result for result in done if not len(result.segmentation)]
+    best = max(trace.found[0].presence.score for result in absent for trace in result.traces)
+    text += f" The best presence score elsewhere is {best:.2f}."
+    return Notice("ready", text, action="anyway", label="Show the best place anyway")
 
 
 def show_gallery(session: PersonalizeSession) -> Any:
@@ -163,12 +171,12 @@ def show_gallery(session: PersonalizeSession) -> Any:
         session.clip,
         session.followed,
     )
+    selected = session.selected if session.queries else None
     if wanted == session.shown_gallery:
-        return gr.skip()
+        return gr.update(selected_index=selected)
     session.shown_gallery = wanted
     if not session.queries and session.clip is None:
         return gr.update(value=None, visible=False)
-    selected = session.selected if session.queries else None
     return gr.update(value=write_gallery(session), selected_index=selected, visible=True)
 
 
@@ -219,13 +227,6 @@ def show_similarity(session: PersonalizeSession) -> Any:
 
 
 def show_clip(session: PersonalizeSession) -> Any:
-    """Encode the clip with what was followed in it, once."""
-    if session.clip is None or session.followed is None or not session.followed.frames:
-        return gr.update(value=None, visible=False)
-    if session.followed_file is None:
-        from core.persam.clips import write_clip
-
-        path = session.new_file(".mp4")
-        frames = (draw_frame(session, k) for k in range(len(session.followed.frames)))
-        session.followed_file = str(write_clip(path, frames, session.clip.frame_rate))
-    return gr.update(value=session.followed_file, visible=True)
+    """Show the clip with what was followed in it."""
+    file = session.followed_file if session.clip is not None else None
+    return gr.update(value=file, visible=file is not None)

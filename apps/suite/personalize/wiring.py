@@ -20,6 +20,7 @@ from apps.suite.frame import Frame
 from apps.suite.notices import notice_of
 from apps.suite.personalize import examples, inputs, work
 from apps.suite.personalize.downloads import prepare_files
+from apps.suite.personalize.drawing import write_followed
 from apps.suite.personalize.markup import how_html
 from apps.suite.personalize.session import Choices, PersonalizeSession
 from apps.suite.personalize.show import (
@@ -64,18 +65,18 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
         inputs: tuple[Any, ...] = (),
         *,
         then: Callable[..., Any] = refresh,
-        asks: bool = True,
+        begins: bool = True,
         report: Callable[[PersonalizeSession], Any] = status_of,
         report_to: tuple[Any, ...] = (parts.status,),
     ) -> None:
         """Let a trigger change the session at once, then do the slow part in the queue.
 
         Args:
-            asks: it may need the model, so that what runs now is out of date.
+            begins: it begins a new search, so that the one that runs now is out of date.
         """
         taken = trigger(
             guarded(
-                _anew(function) if asks else function,
+                _anew(function) if begins else function,
                 report,
                 services.doorkeeper,
                 services.visitors,
@@ -86,18 +87,26 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
             trigger_mode="multiple",
             **PRIVATE,
         )
-        options = MODEL if asks else {"queue": False}
         taken.then(
             then,
             [parts.state, frame.in_use],
             outputs,
             trigger_mode="always_last",
-            **options,
+            **MODEL,
             **PRIVATE,
         )
 
     def redraw(trigger: Any, function: Callable[..., None], inputs: tuple[Any, ...] = ()) -> None:
-        take(trigger, function, inputs, then=draw_again, asks=False)
+        """Let a trigger change what is shown: at once what is known, then what has to be asked."""
+        take(
+            trigger,
+            function,
+            inputs,
+            then=look,
+            begins=False,
+            report=_all,
+            report_to=tuple(outputs),
+        )
 
     new_picture: dict[str, Any] = {
         "report": lambda session: (show_canvas(session), status_of(session)),
@@ -112,7 +121,8 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
     take(parts.channel.input, on_edit)
     take(parts.undo.click, edits.undo)
     take(parts.clear.click, edits.clear)
-    take(parts.new.click, edits.new_object)
+    take(parts.new.click, new_object)
+    take(parts.channel.change, show_anyway)
     take(parts.another.click, inputs.another_reference)
     take(parts.mask.upload, inputs.upload_mask, (parts.mask,))
     take(parts.profile.upload, inputs.load_profile, (parts.profile,))
@@ -123,8 +133,9 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
     take(parts.mark_frame.click, inputs.mark_frame, (parts.frame,), **new_picture)
     take(parts.variant.input, inputs.set_variant, (parts.variant,))
     take(parts.run.click, inputs.begin_search, then=find)
-    take(parts.panel.input, inputs.set_stage, (parts.panel,), then=look)
-    take(parts.result.select, on_correction, (parts.correct,), then=answer_correction)
+    redraw(parts.panel.input, inputs.set_stage, (parts.panel,))
+    correction: dict[str, Any] = {"then": answer_correction, "begins": False}
+    take(parts.result.select, on_correction, (parts.correct,), **correction)
     redraw(parts.take_back.click, inputs.take_back)
     redraw(parts.gallery.select, on_choice)
     redraw(parts.next.click, lambda session: inputs.step(session, 1))
@@ -156,17 +167,12 @@ def find(session: PersonalizeSession, model_id: str) -> Iterator[tuple[Any, ...]
 
 
 def look(session: PersonalizeSession, model_id: str) -> Iterator[tuple[Any, ...]]:
-    """Show another view; the comparison asks the other variant, too."""
+    """Ask the other variant, too, if that is what the visitor looks at."""
     _use(session, model_id)
     if session.stage == "compare":
         yield from _work(session, work.compare)
     else:
-        yield _all(session)
-
-
-def draw_again(session: PersonalizeSession, model_id: str) -> tuple[Any, ...]:
-    """Show what changed; no model is asked."""
-    return _all(session)
+        yield gr.skip(), gr.skip(), *NOTHING
 
 
 def answer_correction(session: PersonalizeSession, model_id: str) -> tuple[Any, ...]:
@@ -174,6 +180,16 @@ def answer_correction(session: PersonalizeSession, model_id: str) -> tuple[Any, 
     _use(session, model_id)
     work.answer_corrections(session)
     return _all(session)
+
+
+def new_object(session: PersonalizeSession) -> None:
+    """Go on to the next object."""
+    inputs.new_object(session)
+
+
+def show_anyway(session: PersonalizeSession) -> None:
+    """Answer every picture with a mask."""
+    inputs.show_anyway(session)
 
 
 def on_click(session: PersonalizeSession, tool: str, event: gr.SelectData) -> None:
@@ -227,12 +243,16 @@ def _place(event: gr.SelectData) -> tuple[float, float]:
 
 
 def _anew(function: Callable[..., None]) -> Callable[..., None]:
-    """Let a function begin a new question: what runs now is stopped."""
+    """Let a function begin a new search: the one that runs now is stopped.
+
+    Not in a clip, which is followed again only when Find is pressed.
+    """
 
     @wraps(function)  # gradio hands over events by the signature
     def begin(session: PersonalizeSession, *args: Any) -> None:
         function(session, *args)
-        session.begin_job()
+        if session.clip is None or function is inputs.begin_search:
+            session.begin_job()
 
     return begin
 
@@ -246,8 +266,12 @@ def _work(
     session: PersonalizeSession, work: Callable[[PersonalizeSession], Iterator[Any]]
 ) -> Iterator[tuple[Any, ...]]:
     """Run long work, showing how far it is, then everything."""
-    for notice in work(session):
-        yield gr.skip(), gr.skip(), *show_progress(session, notice)
+    try:
+        for notice in work(session):
+            session.running = True
+            yield gr.skip(), gr.skip(), *show_progress(session, notice)
+    finally:
+        session.running = False
     yield _all(session)
 
 
@@ -278,7 +302,8 @@ def _wire_drawing(parts: SimpleNamespace) -> None:
 
     def redraw(session: PersonalizeSession, *values: Any) -> tuple[Any, ...]:
         edits.set_drawing(session, **dict(zip(names, values, strict=True)))
-        session.followed_file = None
+        if session.followed is not None:
+            write_followed(session)
         return (
             show_canvas(session),
             show_result(session),
@@ -347,6 +372,7 @@ def _shown(parts: SimpleNamespace) -> Shown:
         another=parts.another,
         frame=parts.frame,
         mark_frame=parts.mark_frame,
+        results=parts.results,
         gallery=parts.gallery,
         panel=parts.panel,
         result=parts.result,
@@ -357,6 +383,7 @@ def _shown(parts: SimpleNamespace) -> Shown:
         step_row=parts.step_row,
         answers=parts.answers,
         how=parts.how,
+        threshold=parts.presence_threshold,
         cancel=parts.cancel,
         prepare=parts.prepare,
         files=parts.files,

@@ -7,14 +7,15 @@ stored with what was asked, so that an answer to a former question is never show
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from apps.suite.components import READY
 from apps.suite.jobs import Progress, run_job
 from apps.suite.notices import Notice, notice_of, say_seconds
+from apps.suite.personalize.drawing import write_followed
 from apps.suite.personalize.session import (
     NO_OBJECT,
     VARIANTS,
@@ -22,87 +23,112 @@ from apps.suite.personalize.session import (
     PersonalObject,
     Query,
 )
-from core.errors import PromptError
+from core.errors import Cancelled, PromptError
+from core.models.catalogue import catalogue
 from core.prompts import Points
 
 if TYPE_CHECKING:
     from core.engine import CancelToken
+    from core.persam.clips import Clip
+    from core.persam.config import PersamConfig
     from core.persam.pipeline import PersamResult
     from core.persam.profile import Profile
+    from core.persam.video import VideoObject
 
-Objects = list[tuple[int, "Profile"]]  # number and profile
+MOST_CORRECTIONS = 50  # that can be taken back in one picture
+
+Work = Callable[["PersonalizeSession", "CancelToken", Progress], Notice]
+
+
+class Question(NamedTuple):
+    """What a search asks: taken once, so that the visitor can go on meanwhile.
+
+    Args:
+        config: of the method, a PersamConfig.
+        objects: number and profile of each.
+    """
+
+    model: str
+    config: PersamConfig
+    objects: list[tuple[int, Profile]]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What its answer depends on: not the names."""
+        looks = tuple((k, profile.target, profile.scale_weights) for k, profile in self.objects)
+        return self.model, self.config, looks
 
 
 def search(session: PersonalizeSession) -> Iterator[Notice]:
-    """Look for all objects in all pictures, or follow them through the clip, as far as needed.
+    """Look for all objects in all pictures, or follow them through the clip.
 
-    Yields how far it is; the last notice stays with the session.
+    What is known already is not asked again; answers to other questions go. Yields how far it
+    is; the last notice stays with the session.
     """
     with session.lock:
         has_clip, objects = session.clip is not None, session.objects()
-        waiting = bool(session.queries) and any(
-            not query.results.get(session.variant) or session.variant not in query.asked
-            for query in session.queries
-        )
-    if not objects:
-        return
-    yield from _run(session, _follow if has_clip else _search_all, quiet=not waiting)
+        session.learned = {
+            k: known for k, known in session.learned.items() if k in {o.number for o in objects}
+        }
+        if not objects:
+            session.forget_results()
+            return
+    yield from _run(session, _follow if has_clip else _search_all, session.job_token())
 
 
 def learn_only(session: PersonalizeSession) -> Iterator[Notice]:
     """Learn the objects that are marked, for their weights and warnings to be seen."""
     if session.objects():
-        yield from _run(session, _learn_all, quiet=True)
+        yield from _run(session, _learn_all, session.job_token())
 
 
 def compare(session: PersonalizeSession) -> Iterator[Notice]:
-    """Answer the picture in the large frame with both variants."""
+    """Answer the picture in the large frame with both variants, whatever else is going on."""
+    from core.engine import CancelToken
 
     def both(session: PersonalizeSession, token: CancelToken, report: Progress) -> Notice:
-        query = session.need_query()
-        for variant in VARIANTS:
-            objects = learn(session, variant, token)
-            _answer(session, query, variant, objects, token)
+        _answer_both(session, token)
         return READY
 
     if session.objects() and session.query is not None:
-        yield from _run(session, both, quiet=True)
+        yield from _run(session, both, CancelToken())
 
 
 def answer_corrections(session: PersonalizeSession) -> None:
     """Answer the clicks on results that came in meanwhile; an error becomes the notice."""
     while session.corrections:
         with session.lock:
-            query, x, y, label = session.corrections.pop(0)
+            query, variant, number, x, y, label = session.corrections.pop(0)
         try:
-            _correct(session, query, Points.parse([[x, y, label]], query.loaded.size))
+            clicks = Points.parse([[x, y, label]], query.loaded.size)
+            _correct(session, query, variant, number, clicks)
         except Exception as error:
             session.notice = notice_of(error)
 
 
-def _correct(session: PersonalizeSession, query: Query, clicks: Points) -> None:
+def _correct(
+    session: PersonalizeSession, query: Query, variant: str, number: int, clicks: Points
+) -> None:
     from core.engine import get_engine
     from core.persam.pipeline import correct
 
-    with session.lock:
-        variant, result = session.variant, query.result(session.variant)
-        if result is None:
-            return
-        known = [found.number for trace in result.traces for found in trace.found]
-        number = session.active if session.active in known else known[0]
+    result = query.result(variant)
+    if result is None:
+        return
     image = query.loaded.image
     corrected = correct(get_engine(), session.model, image, result, number, clicks)
     with session.lock:
         if query.result(variant) is result:
-            query.results[variant].append(corrected)
+            query.results[variant] = [*query.results[variant], corrected][-MOST_CORRECTIONS:]
 
 
-def learn(session: PersonalizeSession, variant: str, token: CancelToken) -> Objects:
-    """Learn what changed since it was learned; number and profile of every object."""
+def ask(session: PersonalizeSession, variant: str, token: CancelToken) -> Question:
+    """Learn what changed since it was learned, and say what is to be asked now."""
     with session.lock:
         objects, model = session.objects(), session.model
-        fit = session.choices.fit(variant)
-    return [(item.number, _learn_one(session, item, model, fit, token)) for item in objects]
+        fit, config = session.choices.fit(variant), session.choices.config(variant)
+    profiles = [(item.number, _learn_one(session, item, model, fit, token)) for item in objects]
+    return Question(model, config, profiles)
 
 
 def _learn_one(
@@ -143,83 +169,145 @@ def _named(session: PersonalizeSession, item: PersonalObject, profile: Profile) 
 
 
 def _learn_all(session: PersonalizeSession, token: CancelToken, report: Progress) -> Notice:
-    learn(session, session.variant, token)
+    ask(session, session.variant, token)
     return _learned_notice(session) or READY
 
 
 def _search_all(session: PersonalizeSession, token: CancelToken, report: Progress) -> Notice:
-    variant = session.variant
-    objects = learn(session, variant, token)
-    queries = session.queries
+    with session.lock:
+        queries, variant = session.queries, session.variant
+    question = ask(session, variant, token)
+    with session.lock:
+        token.raise_if_cancelled()
+        for query in queries:
+            _drop_other_answers(query, variant, question)
     for done, query in enumerate(queries):
         token.raise_if_cancelled(f"after {done} of {len(queries)} pictures; those are kept")
         report(done / len(queries), f"picture {done + 1} of {len(queries)}")
-        _answer(session, query, variant, objects, token)
+        _answer(session, query, variant, question, token)
+    if session.stage == "compare":
+        _answer_both(session, token)
     return _learned_notice(session) or READY
 
 
+def _answer_both(session: PersonalizeSession, token: CancelToken) -> None:
+    query = session.need_query()
+    for variant in VARIANTS:
+        _answer(session, query, variant, ask(session, variant, token), token)
+
+
 def _answer(
-    session: PersonalizeSession, query: Query, variant: str, objects: Objects, token: CancelToken
+    session: PersonalizeSession,
+    query: Query,
+    variant: str,
+    question: Question,
+    token: CancelToken,
 ) -> None:
     """Search one picture, unless its answer is to the same question already."""
     from core.engine import get_engine
     from core.persam.pipeline import find
 
-    config = session.choices.config(variant)
-    question = (session.model, config, tuple((k, profile) for k, profile in objects))
-    if query.asked.get(variant) == question:
+    names = {number: profile.name for number, profile in question.objects}
+    if query.asked.get(variant) == question.key:
+        with session.lock:
+            found = query.results.get(variant, [])
+            query.results[variant] = [_renamed(result, names) for result in found]
         return
     result: PersamResult = find(
         get_engine(),
-        session.model,
+        question.model,
         query.loaded.image,
-        [profile for _, profile in objects],
-        config,
-        numbers=[number for number, _ in objects],
+        [profile for _, profile in question.objects],
+        question.config,
+        numbers=list(names),
         cancel=token,
     )
     with session.lock:
-        query.asked[variant] = question
+        token.raise_if_cancelled()
+        query.asked[variant] = question.key
         query.results[variant] = [result]
+
+
+def _drop_other_answers(query: Query, variant: str, question: Question) -> None:
+    """Drop what answers another question, of the other variant as well if objects changed."""
+    for name, key in list(query.asked.items()):
+        wrong = key != question.key if name == variant else key[0] != question.model
+        if wrong:
+            query.asked.pop(name)
+            query.results.pop(name, None)
+
+
+def _renamed(result: PersamResult, names: dict[int, str]) -> PersamResult:
+    """The same result under the objects' present names."""
+    known = {trace.found[0].number: trace.profile.name for trace in result.traces}
+    if known == names:
+        return result
+    traces = tuple(
+        replace(trace, profile=replace(trace.profile, name=names[trace.found[0].number]))
+        for trace in result.traces
+    )
+    labels = {found.number: t.profile.name for t in traces for found in t.found}
+    new_name = {old: names[number] for number, old in known.items()}
+    found = result.segmentation
+    segmentation = replace(
+        found,
+        labels=tuple(labels[number] for number in found.numbers),
+        dropped=tuple(replace(d, label=new_name.get(d.label, d.label)) for d in found.dropped),
+    )
+    return replace(result, traces=traces, segmentation=segmentation)
 
 
 def _follow(session: PersonalizeSession, token: CancelToken, report: Progress) -> Notice:
     """Follow the objects through the clip; the frames that were done stay after a cancel."""
     from core.engine import get_engine
-    from core.persam.video import VideoConfig, VideoObject, follow
+    from core.persam.video import VideoConfig, follow
 
-    clip = session.clip
-    assert clip is not None
     with session.lock:
-        objects, variant = session.objects(), session.variant
-    profiles = dict(learn(session, variant, token))
-    followed = []
-    for item in objects:
-        in_clip = [(marked, mask) for marked, mask in item.masks if marked.frame is not None]
-        if in_clip:
-            marked, mask = min(in_clip, key=lambda pair: pair[0].frame or 0)
-            followed.append(VideoObject(item.name, marked.frame or 0, mask.full()))
-        else:
-            followed.append(VideoObject(item.name, profile=profiles[item.number]))
-    config = VideoConfig.persam_f() if variant == "persam_f" else VideoConfig()
+        clip, objects, variant = session.clip, session.objects(), session.variant
+    assert clip is not None
+    question = ask(session, variant, token)
+    profiles = dict(question.objects)
+    config = VideoConfig.for_model(catalogue()[question.model], learned=variant == "persam_f")
+    if question.config.presence_threshold:
+        config = replace(config, presence_threshold=question.config.presence_threshold)
     result = follow(
         get_engine(),
-        session.model,
+        question.model,
         clip.frames,
-        followed,
+        [_followed(item, clip, profiles[item.number]) for item in objects],
         config,
+        numbers=[item.number for item in objects],
         cancel=token,
         progress=lambda fraction, text: report(fraction, text.lower()),
     )
     with session.lock:
-        session.followed = result
-        session.followed_numbers = tuple(item.number for item in objects)
-        session.followed_file = None
-    took = say_seconds(result.seconds["total"])
-    done = len(result.frames)
+        if session.clip is not clip:
+            return READY
+        session.followed, session.followed_file = result, None
+        session.followed_facts = {
+            "model": question.model,
+            "parameters": {"variant": variant, **asdict(config)},
+        }
+    write_followed(session)
+    took, done = say_seconds(result.seconds["total"]), len(result.frames)
     if result.complete:
         return Notice("ready", f"{done} frames in {took}.")
     return Notice("hint", f"Stopped after {done} of {len(clip.frames)} frames; those are kept.")
+
+
+def _followed(item: PersonalObject, clip: Clip, profile: Profile) -> VideoObject:
+    """An object with its mask in the first frame of the clip that it is marked in, if any."""
+    from core.persam.video import VideoObject
+
+    marked = [
+        (reference.frame[1], mask)
+        for reference, mask in item.masks
+        if reference.frame is not None and reference.frame[0] is clip
+    ]
+    if not marked:
+        return VideoObject(item.name, profile=profile)
+    start, mask = min(marked, key=lambda pair: pair[0])
+    return VideoObject(item.name, start, mask.full(), profile)
 
 
 def _learned_notice(session: PersonalizeSession) -> Notice | None:
@@ -233,22 +321,13 @@ def _learned_notice(session: PersonalizeSession) -> Notice | None:
     return Notice("warning", " ".join(texts)) if texts else None
 
 
-def _run(
-    session: PersonalizeSession,
-    work: Callable[[PersonalizeSession, CancelToken, Progress], Notice],
-    *,
-    quiet: bool = False,
-) -> Iterator[Notice]:
+def _run(session: PersonalizeSession, work: Work, token: CancelToken) -> Iterator[Notice]:
     """Run work in a thread; yield how far it is, and leave the last notice with the session."""
     try:
-        with session.lock:
-            if not session.objects():
-                raise PromptError(NO_OBJECT)
-            token = session.job_token()
+        if not session.objects():
+            raise PromptError(NO_OBJECT)
         token.raise_if_cancelled()
         job = run_job(lambda report: work(session, token, report), token)
-        if not quiet:
-            yield Notice("busy", "Learning the object…")
         while True:
             try:
                 fraction, text = next(job)
@@ -256,16 +335,23 @@ def _run(
                 _finish(session, end.value)
                 return
             yield Notice("busy", f"Searching {text}…", progress=fraction)
+    except Cancelled as error:
+        if session.notice.kind in ("busy", "ready"):
+            session.notice = notice_of(error)
     except Exception as error:
         session.notice = notice_of(error)
+    finally:
+        session.end_job(token)
 
 
 def _finish(session: PersonalizeSession, notice: Notice) -> None:
-    """Leave the notice, unless the listener before left one that matters."""
+    """Leave the work's notice, but keep what the listener before had to say."""
     with session.lock:
-        if notice is not READY or session.notice.kind in ("busy", "ready"):
-            kept = session.notice if session.notice.kind == "ready" and notice is READY else notice
-            session.notice = kept
+        said = session.notice.text if session.notice.kind != "busy" else ""
+        if said and notice.text:
+            session.notice = Notice("warning", f"{said} {notice.text}")
+        elif not said:
+            session.notice = notice
 
 
 def mean_seconds(session: PersonalizeSession) -> float:

@@ -53,7 +53,8 @@ def build(frame: Frame, services: Services) -> None:
             _lay_out_reference(parts)
         with gr.Column(scale=7, min_width=320, elem_id="personalize_stage"):
             _lay_out_search(parts, services)
-            _lay_out_results(parts)
+            with gr.Column(visible=False, elem_id="personalize_results") as parts.results:
+                _lay_out_results(parts)
     with gr.Column(elem_id="personalize_below"):
         with gr.Accordion("How it got there", open=False) as parts.how_box:
             parts.how = html(how_html(PersonalizeSession()), elem_id="personalize_how_html")
@@ -191,7 +192,7 @@ def _lay_out_results(parts: SimpleNamespace) -> None:
         **frame,
     )
     parts.clip = gr.Video(elem_id="personalize_clip", autoplay=True, loop=True, **frame)
-    with gr.Row(elem_id="personalize_steps", visible=False) as parts.step_row:
+    with gr.Row(elem_id="personalize_step_row", visible=False) as parts.step_row:
         parts.previous = gr.Button("← Previous", size="sm", elem_id="personalize_previous")
         parts.next = gr.Button("Next →", size="sm", elem_id="personalize_next")
         parts.correct = gr.Radio(

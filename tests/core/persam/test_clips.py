@@ -50,12 +50,49 @@ def test_limits_are_named(path, limits, message):
 
 
 def test_what_is_no_clip(tmp_path):
-    picture = tmp_path / "one.png"
-    Image.new("RGB", (20, 20)).save(picture)
+    still = tmp_path / "one.gif"
+    Image.new("RGB", (20, 20)).save(still)
     with pytest.raises(ImageError, match="1 frames"):
-        read_clip(picture)
+        read_clip(still)
     with pytest.raises(ImageError, match="damaged"):
         read_clip(b"no video at all" * 10)
+
+
+def test_a_list_of_files_is_no_clip(path, tmp_path):
+    """FFmpeg's own lists would open whatever file they name, themselves included."""
+    listed = path.parent / "list.mp4"
+    for name in (path.name, listed.name):
+        listed.write_text(f"ffconcat version 1.0\nfile {name}\n")
+        with pytest.raises(ImageError, match="unknown kind"):
+            read_clip(listed)
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec"),
+    [
+        ("mp4", "libx264"),
+        ("webm", "libvpx"),
+        ("avi", "mpeg4"),
+        ("mkv", "libx264"),
+        ("mov", "libx264"),
+    ],
+)
+def test_every_kind_that_is_offered(tmp_path, ending, codec):
+    import av
+
+    file = tmp_path / f"clip.{ending}"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream(codec, rate=8)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        for shade in (0, 120, 240):
+            pixels = np.full((16, 32, 3), shade, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    clip = read_clip(file)
+    assert clip.size == (16, 32) and len(clip.frames) == 3
+    frames = [Image.new("RGB", (32, 16), (shade,) * 3) for shade in (0, 120, 240)]
+    frames[0].save(tmp_path / "clip.gif", save_all=True, append_images=frames[1:])
+    assert len(read_clip(tmp_path / "clip.gif").frames) == 3
 
 
 def test_davis_layout(tmp_path):

@@ -236,7 +236,7 @@ def follow_result(size=(48, 64), done=3, complete=False) -> VideoResult:
             labels[30:40, 30:50] = 2
         scores = np.array([1 - t / 8, np.nan if t == 0 else 0.75], np.float32)
         frames.append(FrameResult(t, labels, scores))
-    return VideoResult(tuple(frames), ("cow", "bird"), complete, {"predict": 0.123456})
+    return VideoResult(tuple(frames), ("cow", "bird"), (1, 2), complete, {"predict": 0.123456})
 
 
 def clip(size=(48, 64), count=5) -> Clip:
