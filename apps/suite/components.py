@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import FileData, ListFiles
 
 from apps.suite.limits import Doorkeeper
 from apps.suite.notices import Notice, notice_of
@@ -88,6 +89,19 @@ def guarded(
         return report(session)
 
     return listener
+
+
+class Upload(gr.File):
+    """A file component that hands over paths; gr.File leaves an empty file behind for each."""
+
+    is_template = True
+
+    def preprocess(self, payload: ListFiles | FileData | None) -> Any:
+        if payload is None:
+            return None
+        files = payload.root if isinstance(payload, ListFiles) else [payload]
+        paths = [str(file.path) for file in files]
+        return paths if self.file_count == "multiple" else next(iter(paths), None)
 
 
 def drawing_controls(parts: SimpleNamespace, tab: str) -> None:

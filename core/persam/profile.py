@@ -118,7 +118,7 @@ class Profile:
             raise PromptError(_DAMAGED)
         weights = tensors.get("scale_weights")
         return cls(
-            name=facts["name"],
+            name=facts["name"][:MAX_NAME_CHARS],
             model_id=facts["model_id"],
             model_sha256=facts["model_sha256"],
             target=Target(tensors["means"], tensors["maxima"]),

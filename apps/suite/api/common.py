@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import FileData, ListFiles
 
 from apps.suite.canvas import Picture
 from apps.suite.components import MODEL
@@ -19,6 +21,8 @@ from apps.suite.limits import Doorkeeper
 from apps.suite.notices import error_for_client
 from core.errors import ImageError
 from core.images import LoadedImage, load
+
+KEEP_SECONDS = 3600  # files of a call
 
 
 class Rows(gr.JSON):
@@ -37,19 +41,6 @@ def rows(label: str, row: str) -> Rows:
     parameter = Rows([], label=label)
     parameter.row = row
     return parameter
-
-
-class Upload(gr.File):
-    """A file parameter that hands over paths; gr.File leaves an empty file behind for each."""
-
-    is_template = True
-
-    def preprocess(self, payload: ListFiles | FileData | None) -> Any:
-        if payload is None:
-            return None
-        files = payload.root if isinstance(payload, ListFiles) else [payload]
-        paths = [str(file.path) for file in files]
-        return paths if self.file_count == "multiple" else next(iter(paths), None)
 
 
 def picture(label: str) -> Picture:
@@ -92,8 +83,12 @@ def load_picture(path: str | None, name: str = "image") -> LoadedImage:
 
 
 def new_folder() -> Path:
-    """Make a folder for one call; gradio deletes what it served from it on its schedule."""
+    """Make a folder for one call; those of calls long ago go, whatever was fetched from them."""
     root = os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()
+    for former in Path(root).glob("call-*"):
+        with suppress(OSError):  # another call may be at it
+            if former.stat().st_mtime < time.time() - KEEP_SECONDS:
+                shutil.rmtree(former, ignore_errors=True)
     folder = Path(root, f"call-{secrets.token_hex(16)}")
     folder.mkdir(parents=True, mode=0o700)
     return folder

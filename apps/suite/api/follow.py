@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from apps.suite import models
-from apps.suite.api.common import Upload, expose, new_folder
+from apps.suite.api.common import expose, new_folder
 from apps.suite.api.persam import check_variant
+from apps.suite.components import Upload
 from apps.suite.limits import Doorkeeper
 from apps.suite.masks import read_objects
 from core.errors import ImageError, PromptError
@@ -68,6 +69,7 @@ def follow_persam(
     from core.persam.video import VideoConfig, follow
 
     check_variant(variant)
+    start = int(start or 0)
     model_id = models.resolve(model)
     if clip is None:
         raise ImageError("There is no clip; give one as `clip`.")

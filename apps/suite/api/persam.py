@@ -13,7 +13,8 @@ import gradio as gr
 import numpy as np
 
 from apps.suite import models
-from apps.suite.api.common import Upload, expose, load_picture, new_folder, open_switch, picture
+from apps.suite.api.common import expose, load_picture, new_folder, open_switch, picture
+from apps.suite.components import Upload
 from apps.suite.limits import Doorkeeper
 from apps.suite.masks import read_mask
 from apps.suite.personalize.inputs import RANGES
@@ -187,7 +188,7 @@ def learn_persam(
 def check_variant(variant: str) -> None:
     """Raise PromptError if there is no such variant of PerSAM."""
     if variant not in ("persam", "persam_f"):
-        raise PromptError(f"There is no variant {variant[:40]!r}; use 'persam' or 'persam_f'.")
+        raise PromptError(f"There is no variant {str(variant)[:40]!r}; use 'persam' or 'persam_f'.")
 
 
 def _config(variant: str, **wanted: Any) -> PersamConfig:
@@ -236,10 +237,10 @@ def _check_count(paths: list[str] | None) -> list[str]:
     return paths
 
 
-def _named(name: str) -> str:
+def _named(name: str | None) -> str:
     from core.persam.profile import MAX_NAME_CHARS
 
-    words = " ".join(name.split())
+    words = " ".join((name or "").split())
     if not 0 < len(words) <= MAX_NAME_CHARS:
         raise PromptError(
             f"The name has {len(words)} characters; it must have 1 to {MAX_NAME_CHARS}."

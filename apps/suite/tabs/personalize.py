@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from apps.suite.canvas import Picture
-from apps.suite.components import build_channel, drawing_controls, html
+from apps.suite.components import Upload, build_channel, drawing_controls, html
 from apps.suite.frame import Frame
 from apps.suite.notices import Notice, status_html
 from apps.suite.personalize import examples
@@ -120,7 +120,7 @@ def _lay_out_search(parts: SimpleNamespace, services: Services) -> None:
         step_html(2, "Find it anywhere", f"In up to {most} pictures, or in a clip."),
         elem_id="personalize_step2",
     )
-    parts.tests = gr.File(
+    parts.tests = Upload(
         label="Pictures or a clip",
         file_count="multiple",
         file_types=["image", "video"],
@@ -263,7 +263,7 @@ def _lay_out_parameters(parts: SimpleNamespace, threshold: float) -> None:
             parts.learning_rate = gr.Number(
                 default.learning_rate, label="Learning rate", info="Paper: 0.001."
             )
-        parts.truth = gr.File(
+        parts.truth = Upload(
             label="Ground truth masks, with the pictures' file names: measures the IoU",
             file_count="multiple",
             file_types=["image"],
