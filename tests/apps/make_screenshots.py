@@ -70,6 +70,21 @@ def take(browser: Browser, server: Server) -> None:
     studio.close()
 
 
+def take_personalize(browser: Browser, server: Server) -> None:
+    """Press the first example and keep the page as a picture."""
+    looks = {"color_scheme": "light", "reduced_motion": "reduce"}
+    size = {"width": 1280, "height": 1080}
+    studio = Studio(browser, server, tab="personalize", viewport=size, **looks)
+    studio.page.click("#personalize_example_1")
+    studio.wait("ready: PerSAM: found in")
+    studio.page.wait_for_selector("#personalize_result img")
+    studio.page.evaluate("document.fonts.ready")
+    studio.page.evaluate("scrollTo(0, 0)")
+    studio.page.mouse.move(5, 5)
+    save(studio.page.screenshot(animations="disabled"), FOLDER / "personalize.png")
+    studio.close()
+
+
 def draw_examples() -> Image.Image:
     """Two tiles for each example, the answer to a click and to a box; two examples a row."""
     rows = []
@@ -122,6 +137,7 @@ def main() -> None:
                 executable_path=find_chromium(), headless=True, args=FLAGS
             )
             take(browser, Server(url, Path(folder)))
+            take_personalize(browser, Server(url, Path(folder)))
             browser.close()
 
 

@@ -61,7 +61,7 @@ def test_a_path_that_was_not_uploaded_is_no_picture(http, path):
 
 
 def test_too_large_an_upload_is_refused(http):
-    answer = upload(http, "large.png", bytes(11 * 2**20))
+    answer = upload(http, "large.png", bytes(51 * 2**20))
     assert answer.status_code == 413
 
 
