@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from core.persam.config import FitConfig
 
 FOCAL_ALPHA = 0.25  # weight of the object's pixels; the background's have 0.75. gamma is 2.
+ADAM_BETAS = 0.9, 0.999
 ADAM_EPS = 1e-4
 TINY = 1e-30  # below float32's least probability that matters
 
@@ -78,25 +79,15 @@ def fit_scale_weights(
         _MaskLoss.of(readings, mask, config.max_pixels)
         for readings, mask in zip(logits, masks, strict=True)
     ]
-    weights = torch.full((2,), 1 / 3)
-    weights.grad = torch.zeros(2)
-    optimizer = torch.optim.AdamW(
-        [weights],
-        lr=config.learning_rate,
-        eps=ADAM_EPS,
-        weight_decay=config.weight_decay,
-        fused=True,  # two numbers: half the time of a step is Python's
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
-    history, dice, focal = [weights.tolist()], [], []
+    optimizer = _AdamW([1 / 3, 1 / 3], config)
+    history, dice, focal = [optimizer.values[:]], [], []
     for _ in range(config.steps):
+        weights = torch.tensor(optimizer.values)
         parts = [loss.value_and_gradient(weights) for loss in losses]
         dice.append(sum(part[0] for part in parts))
         focal.append(sum(part[1] for part in parts))
-        weights.grad = torch.stack([part[2] for part in parts]).sum(dim=0)
-        optimizer.step()
-        schedule.step()
-        history.append(weights.tolist())
+        optimizer.step([sum(part[2][k] for part in parts) for k in range(2)])
+        history.append(optimizer.values[:])
     w1, w2 = history[-1]
     return Fit(
         ScaleWeights(w1, w2),
@@ -105,6 +96,34 @@ def fit_scale_weights(
         np.array(focal, np.float32),
         time.perf_counter() - start,
     )
+
+
+class _AdamW:
+    """torch.optim.AdamW under CosineAnnealingLR, for two numbers.
+
+    Theirs take longer for a step than the loss does.
+    """
+
+    def __init__(self, values: list[float], config: FitConfig) -> None:
+        self.values = values
+        self.config = config
+        self.taken = 0
+        self.mean = [0.0] * len(values)
+        self.square = [0.0] * len(values)
+
+    def step(self, gradient: Sequence[float]) -> None:
+        """Take one step down a gradient."""
+        config, (beta1, beta2) = self.config, ADAM_BETAS
+        cosine = math.cos(math.pi * self.taken / config.steps)
+        rate = config.learning_rate * (1 + cosine) / 2
+        self.taken += 1
+        unbias1, unbias2 = 1 - beta1**self.taken, 1 - beta2**self.taken
+        for k, g in enumerate(gradient):
+            self.mean[k] = beta1 * self.mean[k] + (1 - beta1) * g
+            self.square[k] = beta2 * self.square[k] + (1 - beta2) * g * g
+            size = math.sqrt(self.square[k] / unbias2) + ADAM_EPS
+            decayed = self.values[k] * (1 - rate * config.weight_decay)
+            self.values[k] = decayed - rate * self.mean[k] / unbias1 / size
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +165,8 @@ class _MaskLoss:
         share = alpha * count / mask.size
         return cls(entries[0], slopes, count, sign, share, positives, float(inside_count.sum()))
 
-    def value_and_gradient(self, weights: Tensor) -> tuple[float, float, Tensor]:
-        """Dice and focal loss, and the gradient (2,) of their sum."""
+    def value_and_gradient(self, weights: Tensor) -> tuple[float, float, list[float]]:
+        """Dice and focal loss, and the gradient of their sum by both weights."""
         z = torch.addmv(self.base, self.slopes.T, weights)  # (N,) logits
         margin = z * self.sign
         p_true = margin.sigmoid()  # p_t: probability of the right answer
@@ -167,7 +186,7 @@ class _MaskLoss:
         derivative = self.count * p_true * miss  # of the sigmoid, alike for both signs
         slope += derivative * (numerator / denominator**2)
         slope[:k] -= derivative[:k] * (2 / denominator)
-        return float(dice), float(focal), self.slopes @ slope
+        return float(dice), float(focal), (self.slopes @ slope).tolist()
 
 
 def _block_means(logits: Tensor, mask: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,7 @@ Progress = Callable[[float, str], None]
 
 MASK_VALUE = 215  # brightness of the first mask in the published video code
 MAX_OBJECTS = 10
-EMBEDDED_LOST, EMBEDDED_REENTRY = 0.6, 0.8
+EMBEDDED_LOST, EMBEDDED_REENTRY = 0.68, 0.8
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -385,7 +385,8 @@ def export(run: TrainingRun, config: SamConfig, training: SamTraining) -> Path:
         "config": asdict(config),
         "credits": CREDITS,
         "training": {
-            "command": f"python -m core.training sam --minutes {run.config.minutes:g}",
+            "command": f"python -m core.training sam --minutes {run.config.minutes:g} "
+            f"--learning-rate {run.config.learning_rate:g}",
             "data": "sticker world, training objects, held-out style excluded",
             "started_from": started_from and file_sha256(started_from),
             **asdict(training),
