@@ -105,7 +105,7 @@ class FitConfig:
     steps: int = 1000
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    max_pixels: int | None = 2**14
+    max_pixels: int | None = 2**13
 
     def __post_init__(self) -> None:
         if self.steps < 1:

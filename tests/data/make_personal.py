@@ -22,7 +22,7 @@ from core.stickers.categories import categories
 
 SEED = 77
 TESTED = 10
-EXAMPLES = ("teapot (fluent_3d)", "rooster (fluent_3d)", "motor scooter (fluent_3d)")
+EXAMPLES = ("teapot (fluent_3d)", "motor scooter (fluent_3d)", "rooster (fluent_3d)")
 CREDIT = "Fluent emoji by Microsoft, MIT, over photographs credited in the model card"
 FRAME_RATE = 8.0
 CLIP_OBJECT = "Flamingo"  # what the seed's first clip begins with
@@ -77,7 +77,7 @@ def main(stickers: Path) -> None:
     examples = Path("assets/examples/personal")
     facts = {}
     chosen = make_subjects(atlas, category, len(EXAMPLES), False, only=EXAMPLES, seed=SEED)
-    for subject in chosen:
+    for subject in sorted(chosen, key=lambda subject: EXAMPLES.index(subject.name)):
         title = subject.name.partition(" (")[0].capitalize()
         name = title.lower().replace(" ", "_")
         write_set(examples / name, subject)
