@@ -322,7 +322,9 @@ def test_no_picture_gets_a_sentence(client):
 
 def test_answers_of_two_clients_do_not_mix(server, square_picture, tmp_path):
     plain = tmp_path / "plain.png"
-    Image.new("RGB", (64, 48), (90, 120, 150)).save(plain)
+    small = Image.new("RGB", (64, 48), (90, 120, 150))
+    small.paste((226, 110, 30), (16, 8, 44, 36))
+    small.save(plain)
     first, second = server.client(download_files=False), server.client(download_files=False)
     jobs = [
         client.submit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from apps.suite.notices import Notice
 from apps.suite.personalize import examples, inputs, show, work
 from apps.suite.personalize.downloads import prepare_files, write_files
 from apps.suite.personalize.markup import answers_html, how_html, marked_html, weights_html
-from apps.suite.personalize.session import MARK_IT, PersonalizeSession
+from apps.suite.personalize.session import MARK_IT, Choices, PersonalizeSession
 from apps.suite.segment import answers, edits
 from core.errors import ImageError, NothingFound, PromptError
 from core.masks import iou
@@ -447,11 +448,13 @@ def test_renaming_keeps_corrections(marked):
     assert np.array_equal(found(marked).masks, corrected)
 
 
-def test_further_instances_can_be_corrected(marked, tmp_path):
+def test_further_instances_can_be_corrected(marked, tmp_path, monkeypatch):
     image, _ = picture((60, 60), None)
     image[100:157, 170:227] = ORANGE
     inputs.read_queries(marked, [save(tmp_path / "two squares.png", image)])
     inputs.set_choices(marked, max_instances=3, presence_threshold=0.0)
+    patient = replace(marked.choices.config("persam"), instance_ratio=0.0, same_instance_iou=1.0)
+    monkeypatch.setattr(Choices, "config", lambda choices, variant: patient)
     run(work.search(marked))
     numbers = [f.number for f in marked.query.result("persam").traces[0].found]
     assert len(numbers) >= 2

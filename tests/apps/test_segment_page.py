@@ -122,8 +122,11 @@ def test_boxes_by_two_clicks_and_by_dragging(open_studio, square_picture):
     studio.upload(square_picture)
     studio.open_points()
     studio.page.keyboard.press("x")
+    source = "document.querySelector('#segment_canvas .image-frame img')?.src"
+    before = studio.page.evaluate(source)
     studio.click(0.375, 1 / 3)
     studio.wait("First corner set")
+    studio.page.wait_for_function(f"before => {source} !== before", arg=before)  # it is marked
     studio.click(0.375, 1 / 3)
     studio.wait("warning: The box is 0×0 pixels and has no area")
     studio.click(0.625, 2 / 3)
@@ -314,6 +317,9 @@ def test_long_work_is_cancelled(open_studio, square_picture):
     studio.open_parameters()
     studio.page.locator("#segment_points_per_side input[type=number]").fill("64")
     studio.page.keyboard.press("Tab")
+    studio.page.wait_for_function(
+        "document.querySelector('#segment_points_per_side input[type=range]').value === '64'"
+    )
     studio.page.click("#segment_everything")
     studio.wait("busy:", "of 4096 points")
     studio.page.keyboard.press("Escape")
