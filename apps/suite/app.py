@@ -14,8 +14,9 @@ import PIL.Image
 from apps.suite import api, models
 from apps.suite.frame import build_header
 from apps.suite.limits import Doorkeeper
+from apps.suite.services import Services
 from apps.suite.sessions import Visitors
-from apps.suite.tabs import TABS, Services, Tab
+from apps.suite.tabs import TABS, Tab
 from apps.suite.theme import build_theme
 from core.settings import Settings, settings
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from functools import wraps
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +11,16 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData, ListFiles
 
+from apps.suite.canvas import Picture
 from apps.suite.limits import Doorkeeper
 from apps.suite.notices import Notice, notice_of
+from apps.suite.services import Services
 from apps.suite.sessions import Visitors
 from core.errors import PromptError
 from core.overlays import BACKGROUNDS, Background
 
 READY = Notice("ready", "")
+TOOLS = ("foreground", "background", "box", "scribble", "paint", "erase")
 
 # Listeners of the page: not among the documented endpoints.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -91,6 +94,58 @@ def guarded(
     return listener
 
 
+def take_then(
+    parts: SimpleNamespace,
+    in_use: gr.State,
+    services: Services,
+    *,
+    refresh: Callable[..., Any],
+    outputs: Sequence[gr.components.Component],
+    status_of: Callable[[Any], str],
+) -> Callable[..., None]:
+    """Return how a tab's listeners are attached: `take(trigger, function, inputs)`.
+
+    One listener lets the function change the session at once and as often as its event comes, so
+    that quick clicks are not lost; the next one does the slow part, in the line for the model, and
+    runs once more for whatever came in meanwhile.
+
+    Args:
+        in_use: the model that is in use.
+        refresh: what most listeners do then, called with the session and the model.
+        outputs: what it returns updates for.
+        status_of: what is said at once.
+    """
+
+    def take(
+        trigger: Any,
+        function: Callable[..., None],
+        inputs: tuple[Any, ...] = (),
+        *,
+        then: Callable[..., Any] = refresh,
+        then_inputs: tuple[Any, ...] = (),
+        report: Callable[[Any], Any] = status_of,
+        report_to: Sequence[gr.components.Component] = (parts.status,),
+    ) -> None:
+        taken = trigger(
+            guarded(function, report, services.doorkeeper, services.visitors),
+            [parts.state, *inputs],
+            list(report_to),
+            queue=False,
+            trigger_mode="multiple",
+            **PRIVATE,
+        )
+        taken.then(
+            then,
+            [parts.state, in_use, *then_inputs],
+            list(outputs),
+            trigger_mode="always_last",
+            **MODEL,
+            **PRIVATE,
+        )
+
+    return take
+
+
 class Upload(gr.File):
     """A file component that hands over paths; gr.File leaves an empty file behind for each."""
 
@@ -133,3 +188,104 @@ def drawing_controls(parts: SimpleNamespace, tab: str) -> None:
             elem_id=f"{tab}_background",
             min_width=130,
         )
+
+
+def wire_drawing(
+    parts: SimpleNamespace,
+    redraw: Callable[..., tuple[Any, ...]],
+    outputs: Sequence[gr.components.Component],
+) -> None:
+    """Draw again with other choices of `drawing_controls`; no model is asked.
+
+    Args:
+        redraw: called with the session and the choices by the names of `Drawing`.
+        outputs: what it returns updates for.
+    """
+    names = tuple(field.name for field in fields(Drawing))
+    controls = [getattr(parts, name) for name in names]
+
+    def again(session: Any, *values: Any) -> tuple[Any, ...]:
+        return redraw(session, **dict(zip(names, values, strict=True)))
+
+    listener: dict[str, Any] = {
+        "fn": again,
+        "inputs": [parts.state, *controls],
+        "outputs": list(outputs),
+        "queue": False,
+        "trigger_mode": "always_last",
+        **PRIVATE,
+    }
+    for control in controls:
+        control.input(**listener)
+    for button, step in ((parts.fainter, -0.1), (parts.stronger, 0.1)):
+        button.click(
+            lambda opacity, step=step: round(min(max(opacity + step, 0), 1), 2),
+            parts.opacity,
+            parts.opacity,
+            queue=False,
+            trigger_mode="multiple",
+            **PRIVATE,
+        ).then(**listener)
+
+
+def wire_downloads(
+    parts: SimpleNamespace,
+    write_files: Callable[[Any], list[str]],
+    status_of: Callable[[Any], str],
+) -> None:
+    """Write a session's files when the visitor asks for them; the archive comes first."""
+
+    def prepare(session: Any) -> tuple[Any, str]:
+        return prepare_files(session, write_files, status_of)
+
+    parts.prepare.click(
+        prepare, parts.state, [parts.files, parts.status], concurrency_limit=4, **PRIVATE
+    )
+
+
+def prepare_files(
+    session: Any, write_files: Callable[[Any], list[str]], status_of: Callable[[Any], str]
+) -> tuple[Any, str]:
+    """Return updates of the list of files and of the status line, which says what went wrong."""
+    session.notice = READY
+    try:
+        paths = write_files(session)
+    except Exception as error:
+        session.notice = notice_of(error)
+        return gr.update(value=None, visible=False), status_of(session)
+    return gr.update(value=paths, visible=True), status_of(session)
+
+
+def marking_picture(parts: SimpleNamespace, tab: str, invitation: str, **options: Any) -> None:
+    """Lay out the clickable picture, which is also where one is dropped."""
+    parts.canvas = Picture(
+        type="filepath",
+        image_mode=None,
+        format="png",
+        sources=["upload", "clipboard"],
+        show_label=False,
+        placeholder=invitation,
+        interactive=True,
+        elem_id=f"{tab}_canvas",
+        **options,
+    )
+
+
+def marking_tools(parts: SimpleNamespace, tab: str) -> None:
+    """Lay out the tools that mark an object in it."""
+    parts.tool = gr.Radio(
+        [(name.capitalize(), name) for name in TOOLS],
+        value=TOOLS[0],
+        label="Tool",
+        elem_id=f"{tab}_tool",
+        elem_classes="segmented",
+    )
+
+
+def place_of(event: gr.EventData) -> tuple[float, float]:
+    """Where a picture was clicked, in shown pixels. Raises PromptError if that cannot be read."""
+    try:
+        x, y = (float(value) for value in data_of(event)["index"])
+    except (KeyError, TypeError, ValueError):
+        raise PromptError("That place is not in the picture; click inside it.") from None
+    return x, y

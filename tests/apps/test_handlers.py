@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from apps.suite import models
+from apps.suite.components import prepare_files
 from apps.suite.segment import answers, edits, show
-from apps.suite.segment.downloads import prepare_files, write_files
+from apps.suite.segment.downloads import write_files
 from apps.suite.segment.session import SegmentSession
 from core.errors import ImageError, NothingFound, PromptError
 from core.masks import iou
@@ -260,8 +261,7 @@ def test_a_bug_is_told_by_its_reference_and_nothing_is_lost(session, monkeypatch
     answers.answer_prompts(session)
     assert session.notice.kind == "failed" and "Reference" in session.notice.text
     assert "/secret" not in session.notice.text and session.scene.prompts.points
-    monkeypatch.setattr("apps.suite.segment.downloads.write_files", broken)
-    update, status = prepare_files(session)
+    update, status = prepare_files(session, broken, show.status_of)
     assert update["visible"] is False and "Something broke" in status
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from apps.suite.components import prepare_files
 from apps.suite.notices import Notice
 from apps.suite.personalize import examples, inputs, show, work
-from apps.suite.personalize.downloads import prepare_files, write_files
+from apps.suite.personalize.downloads import write_files
 from apps.suite.personalize.markup import answers_html, how_html, marked_html, weights_html
 from apps.suite.personalize.session import MARK_IT, Choices, PersonalizeSession
 from apps.suite.segment import answers, edits
@@ -383,7 +384,7 @@ def test_a_clip_needs_find_and_finds_a_loaded_object(marked, clip):
 
 def test_downloads_hold_every_picture(marked):
     run(work.search(marked))
-    update, _ = prepare_files(marked)
+    update, _ = prepare_files(marked, write_files, show.status_of)
     archive = next(path for path in update["value"] if path.endswith("_all.zip"))
     names = zipfile.ZipFile(archive).namelist()
     assert sum(name.endswith("overlay.png") for name in names) == 2

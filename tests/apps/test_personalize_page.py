@@ -70,11 +70,11 @@ def test_own_pictures_by_click_and_upload(studio):
     y, x = np.argwhere(mask).mean(axis=0)
     studio.click(x / mask.shape[1], y / mask.shape[0])
     studio.wait("Object learned")
+    choose_mask(studio, one.mask)
+    studio.page.wait_for_selector(f"#personalize_objects td[title*='{(mask > 0).sum()} px']")
     studio.page.set_input_files("#personalize_tests input[type=file]", one.files)
     studio.wait("ready: PerSAM: found in")
     assert gallery(studio) == len(one.files)
-    choose_mask(studio, one.mask)
-    studio.wait("ready: PerSAM: found in")
     (record,) = [
         json.loads(data) for name, data in downloads(studio).items() if name == "results.json"
     ]

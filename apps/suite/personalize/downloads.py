@@ -2,27 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import gradio as gr
-
-from apps.suite.components import READY
-from apps.suite.notices import notice_of
 from apps.suite.personalize.session import PersonalizeSession
-from apps.suite.personalize.show import status_of
 from core.errors import NothingFound
 from core.overlays import draw
-
-
-def prepare_files(session: PersonalizeSession) -> tuple[Any, Any]:
-    """Write every download; the archive comes first in the list."""
-    session.notice = READY
-    try:
-        paths = write_files(session)
-    except Exception as error:
-        session.notice = notice_of(error)
-        return gr.update(value=None, visible=False), status_of(session)
-    return gr.update(value=paths, visible=True), status_of(session)
 
 
 def write_files(session: PersonalizeSession) -> list[str]:

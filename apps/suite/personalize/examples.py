@@ -1,8 +1,8 @@
 """The tab's own examples: a marked object, and pictures or a clip to find it in.
 
-``assets/examples/personal/sets.json`` maps a folder's name to {"title", "object",
-"credit"}. A folder holds
-``reference.jpg`` with ``reference_mask.png``, and either ``01.jpg``, ``02.jpg`` … or ``clip.mp4``.
+``assets/examples/personal/sets.json`` maps a folder's name to {"title", "object", "credit"}. A
+folder holds ``reference.jpg`` with ``reference_mask.png``, and either ``01.jpg``, ``02.jpg`` … or
+``clip.mp4``.
 """
 
 from __future__ import annotations

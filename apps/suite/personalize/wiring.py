@@ -1,8 +1,6 @@
 """Which listener each part of the Personalize tab has.
 
-As in the Segment tab: one listener takes what the visitor did, at once and as often as it comes;
-the next one asks the model, and runs once more for whatever came in meanwhile. A new question
-stops the search that answers the one before.
+A new question stops the search that answers the one before.
 """
 
 from __future__ import annotations
@@ -15,11 +13,18 @@ from typing import Any
 import gradio as gr
 
 from apps.suite import models
-from apps.suite.components import MODEL, PRIVATE, data_of, guarded
+from apps.suite.components import (
+    PRIVATE,
+    data_of,
+    place_of,
+    take_then,
+    wire_downloads,
+    wire_drawing,
+)
 from apps.suite.frame import Frame
 from apps.suite.notices import notice_of
 from apps.suite.personalize import examples, inputs, work
-from apps.suite.personalize.downloads import prepare_files
+from apps.suite.personalize.downloads import write_files
 from apps.suite.personalize.drawing import write_followed
 from apps.suite.personalize.markup import how_html
 from apps.suite.personalize.session import Choices, PersonalizeSession
@@ -37,8 +42,7 @@ from apps.suite.personalize.show import (
     status_of,
 )
 from apps.suite.segment import answers, edits
-from apps.suite.tabs import Services
-from core.errors import PromptError
+from apps.suite.services import Services
 
 CHOICES = (
     "guided_attention",
@@ -59,54 +63,22 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
     """Attach the listeners."""
     outputs = [parts.state, frame.device, *_shown(parts)]
 
-    def take(
-        trigger: Any,
-        function: Callable[..., None],
-        inputs: tuple[Any, ...] = (),
-        *,
-        then: Callable[..., Any] = refresh,
-        begins: bool = True,
-        report: Callable[[PersonalizeSession], Any] = status_of,
-        report_to: tuple[Any, ...] = (parts.status,),
-    ) -> None:
-        """Let a trigger change the session at once, then do the slow part in the queue.
+    attach = take_then(
+        parts,
+        frame.in_use,
+        services,
+        refresh=refresh,
+        outputs=outputs,
+        status_of=status_of,
+    )
 
-        Args:
-            begins: it begins a new search, so that the one that runs now is out of date.
-        """
-        taken = trigger(
-            guarded(
-                _anew(function) if begins else function,
-                report,
-                services.doorkeeper,
-                services.visitors,
-            ),
-            [parts.state, *inputs],
-            list(report_to),
-            queue=False,
-            trigger_mode="multiple",
-            **PRIVATE,
-        )
-        taken.then(
-            then,
-            [parts.state, frame.in_use],
-            outputs,
-            trigger_mode="always_last",
-            **MODEL,
-            **PRIVATE,
-        )
+    def take(trigger: Any, function: Callable[..., None], *args: Any, **options: Any) -> None:
+        """Let a trigger begin a new search: the one that runs now is out of date."""
+        attach(trigger, _anew(function), *args, **options)
 
     def redraw(trigger: Any, function: Callable[..., None], inputs: tuple[Any, ...] = ()) -> None:
         """Let a trigger change what is shown: at once what is known, then what has to be asked."""
-        take(
-            trigger,
-            function,
-            inputs,
-            then=look,
-            begins=False,
-            report=_all,
-            report_to=tuple(outputs),
-        )
+        attach(trigger, function, inputs, then=look, report=_all, report_to=outputs)
 
     new_picture: dict[str, Any] = {
         "report": lambda session: (show_canvas(session), status_of(session)),
@@ -121,8 +93,8 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
     take(parts.channel.input, on_edit)
     take(parts.undo.click, edits.undo)
     take(parts.clear.click, edits.clear)
-    take(parts.new.click, new_object)
-    take(parts.channel.change, show_anyway)
+    take(parts.new.click, inputs.new_object)
+    take(parts.channel.change, inputs.show_anyway)
     take(parts.another.click, inputs.another_reference)
     take(parts.mask.upload, inputs.upload_mask, (parts.mask,))
     take(parts.profile.upload, inputs.load_profile, (parts.profile,))
@@ -134,8 +106,7 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
     take(parts.variant.input, inputs.set_variant, (parts.variant,))
     take(parts.run.click, inputs.begin_search, then=find)
     redraw(parts.panel.input, inputs.set_stage, (parts.panel,))
-    correction: dict[str, Any] = {"then": answer_correction, "begins": False}
-    take(parts.result.select, on_correction, (parts.correct,), **correction)
+    attach(parts.result.select, on_correction, (parts.correct,), then=answer_correction)
     redraw(parts.take_back.click, inputs.take_back)
     redraw(parts.gallery.select, on_choice)
     redraw(parts.next.click, lambda session: inputs.step(session, 1))
@@ -182,24 +153,14 @@ def answer_correction(session: PersonalizeSession, model_id: str) -> tuple[Any, 
     return _all(session)
 
 
-def new_object(session: PersonalizeSession) -> None:
-    """Go on to the next object."""
-    inputs.new_object(session)
-
-
-def show_anyway(session: PersonalizeSession) -> None:
-    """Answer every picture with a mask."""
-    inputs.show_anyway(session)
-
-
 def on_click(session: PersonalizeSession, tool: str, event: gr.SelectData) -> None:
     """Take a click on the reference picture."""
-    edits.click(session, *_place(event), tool)
+    edits.click(session, *place_of(event), tool)
 
 
 def on_correction(session: PersonalizeSession, tool: str, event: gr.SelectData) -> None:
     """Take a click on a result."""
-    inputs.correct(session, *_place(event), tool)
+    inputs.correct(session, *place_of(event), tool)
 
 
 def on_stroke(session: PersonalizeSession, event: gr.EventData) -> None:
@@ -232,14 +193,6 @@ def on_choice(session: PersonalizeSession, event: gr.SelectData) -> None:
     """Take a click in the gallery."""
     if session.queries:
         inputs.select(session, edits.read_whole(data_of(event), "index"))
-
-
-def _place(event: gr.SelectData) -> tuple[float, float]:
-    try:
-        x, y = (float(value) for value in data_of(event)["index"])
-    except (KeyError, TypeError, ValueError):
-        raise PromptError("That place is not in the picture; click inside it.") from None
-    return x, y
 
 
 def _anew(function: Callable[..., None]) -> Callable[..., None]:
@@ -295,13 +248,8 @@ def _wire_choices(parts: SimpleNamespace, take: Callable[..., None]) -> None:
 
 
 def _wire_drawing(parts: SimpleNamespace) -> None:
-    """Draw again with other choices; no model is asked."""
-    names = ("overlay", "outline", "numbers", "opacity", "background")
-    fields = [getattr(parts, name) for name in names]
-    outputs = [parts.canvas, parts.result, parts.compare, parts.gallery, parts.clip]
-
-    def redraw(session: PersonalizeSession, *values: Any) -> tuple[Any, ...]:
-        edits.set_drawing(session, **dict(zip(names, values, strict=True)))
+    def redraw(session: PersonalizeSession, **choices: Any) -> tuple[Any, ...]:
+        edits.set_drawing(session, **choices)
         if session.followed is not None:
             write_followed(session)
         return (
@@ -312,31 +260,12 @@ def _wire_drawing(parts: SimpleNamespace) -> None:
             show_clip(session),
         )
 
-    again: dict[str, Any] = {
-        "fn": redraw,
-        "inputs": [parts.state, *fields],
-        "outputs": outputs,
-        "queue": False,
-        "trigger_mode": "always_last",
-        **PRIVATE,
-    }
-    for field in fields:
-        field.input(**again)
-    for button, step in ((parts.fainter, -0.1), (parts.stronger, 0.1)):
-        button.click(
-            lambda opacity, step=step: round(min(max(opacity + step, 0), 1), 2),
-            parts.opacity,
-            parts.opacity,
-            queue=False,
-            trigger_mode="multiple",
-            **PRIVATE,
-        ).then(**again)
+    shown = (parts.canvas, parts.result, parts.compare, parts.gallery, parts.clip)
+    wire_drawing(parts, redraw, shown)
 
 
 def _wire_extras(parts: SimpleNamespace) -> None:
-    parts.prepare.click(
-        prepare_files, parts.state, [parts.files, parts.status], concurrency_limit=4, **PRIVATE
-    )
+    wire_downloads(parts, write_files, status_of)
 
     def open_how(session: PersonalizeSession) -> str:
         session.how_open = True

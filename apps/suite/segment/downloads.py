@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import gradio as gr
-
 from apps.suite.canvas import grey_png
-from apps.suite.components import READY
-from apps.suite.notices import notice_of
 from apps.suite.segment.drawing import build_result
 from apps.suite.segment.session import SegmentSession
-from apps.suite.segment.show import status_of
 from core.errors import NothingFound
 from core.exports import slug, write_all
 from core.overlays import draw
-
-
-def prepare_files(session: SegmentSession) -> tuple[Any, Any]:
-    """Write every download of the visible objects; the archive comes first in the list."""
-    session.notice = READY
-    try:
-        paths = write_files(session)
-    except Exception as error:
-        session.notice = notice_of(error)
-        return gr.update(value=None, visible=False), status_of(session)
-    return gr.update(value=paths, visible=True), status_of(session)
 
 
 def write_files(session: SegmentSession) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps.suite.canvas import View
-from apps.suite.components import Drawing
+from apps.suite.components import TOOLS, Drawing
 from apps.suite.notices import Notice, status_html
 from apps.suite.segment import scene as scenes
 from apps.suite.segment.patch import Patch
@@ -33,7 +33,6 @@ from core.overlays import BACKGROUNDS
 from core.prompts import Scribble
 from core.settings import settings
 
-TOOLS = ("foreground", "background", "box", "scribble", "paint", "erase")
 STROKES = ("scribble", "paint", "erase")  # tools that draw; a click alone is no point
 MULTIMASK = ("auto", "on", "off")
 PANELS = ("masks", "compare", "edges")

@@ -1,8 +1,4 @@
-"""Which listener each part of the Segment tab has.
-
-Quick clicks must not be lost: one listener only takes the click, at once and as often as it
-comes; the next asks the model, and runs once more for whatever came in meanwhile.
-"""
+"""Which listener each part of the Segment tab has."""
 
 from __future__ import annotations
 
@@ -13,11 +9,18 @@ from typing import Any
 import gradio as gr
 
 from apps.suite import examples, models
-from apps.suite.components import MODEL, PRIVATE, data_of, guarded
+from apps.suite.components import (
+    PRIVATE,
+    data_of,
+    place_of,
+    take_then,
+    wire_downloads,
+    wire_drawing,
+)
 from apps.suite.frame import Frame
 from apps.suite.notices import notice_of
 from apps.suite.segment import answers, edits
-from apps.suite.segment.downloads import prepare_files
+from apps.suite.segment.downloads import write_files
 from apps.suite.segment.session import Options, SegmentSession
 from apps.suite.segment.show import (
     Shown,
@@ -28,44 +31,21 @@ from apps.suite.segment.show import (
     show_only_status,
     status_of,
 )
-from apps.suite.tabs import Services
-from core.errors import PromptError
+from apps.suite.services import Services
 from core.models.catalogue import catalogue
 from core.models.presets import EverythingConfig
 
 
 def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
     """Attach the listeners."""
-    outputs = [parts.state, frame.device, *_shown(parts)]
-
-    def take(
-        trigger: Any,
-        function: Callable[..., None],
-        inputs: tuple[Any, ...] = (),
-        *,
-        then: Callable[..., Any] = refresh,
-        then_inputs: tuple[Any, ...] = (),
-        report: Callable[[SegmentSession], Any] = status_of,
-        report_to: tuple[Any, ...] = (parts.status,),
-    ) -> None:
-        """Let a trigger change the session at once, then do the slow part in the queue."""
-        taken = trigger(
-            guarded(function, report, services.doorkeeper, services.visitors),
-            [parts.state, *inputs],
-            list(report_to),
-            queue=False,
-            trigger_mode="multiple",
-            **PRIVATE,
-        )
-        taken.then(
-            then,
-            [parts.state, frame.in_use, *then_inputs],
-            outputs,
-            trigger_mode="always_last",
-            **MODEL,
-            **PRIVATE,
-        )
-
+    take = take_then(
+        parts,
+        frame.in_use,
+        services,
+        refresh=refresh,
+        outputs=[parts.state, frame.device, *_shown(parts)],
+        status_of=status_of,
+    )
     new_picture: dict[str, Any] = {
         "then": read_picture,
         "report": lambda session: (show_canvas(session), status_of(session)),
@@ -107,11 +87,7 @@ def read_picture(session: SegmentSession, model_id: str) -> Iterator[tuple[Any, 
 
 def on_click(session: SegmentSession, tool: str, event: gr.SelectData) -> None:
     """Take a click on the shown picture."""
-    try:
-        x, y = (float(value) for value in data_of(event)["index"])
-    except (KeyError, TypeError, ValueError):
-        raise PromptError("That place is not in the picture; click inside it.") from None
-    edits.click(session, x, y, tool)
+    edits.click(session, *place_of(event), tool)
 
 
 def on_stroke(session: SegmentSession, event: gr.EventData) -> None:
@@ -193,39 +169,15 @@ def _wire_jobs(parts: SimpleNamespace, take: Callable[..., None]) -> None:
 
 
 def _wire_drawing(parts: SimpleNamespace) -> None:
-    """Draw again with other choices; no model is asked."""
-    names = ("overlay", "outline", "numbers", "opacity", "background")
-    fields = [getattr(parts, name) for name in names]
-
-    def redraw(session: SegmentSession, *values: Any) -> tuple[Any, Any]:
-        edits.set_drawing(session, **dict(zip(names, values, strict=True)))
+    def redraw(session: SegmentSession, **choices: Any) -> tuple[Any, Any]:
+        edits.set_drawing(session, **choices)
         return show_canvas(session), show_compare(session)
 
-    again: dict[str, Any] = {
-        "fn": redraw,
-        "inputs": [parts.state, *fields],
-        "outputs": [parts.canvas, parts.compare],
-        "queue": False,
-        "trigger_mode": "always_last",
-        **PRIVATE,
-    }
-    for field in fields:
-        field.input(**again)
-    for button, step in ((parts.fainter, -0.1), (parts.stronger, 0.1)):
-        button.click(
-            lambda opacity, step=step: round(min(max(opacity + step, 0), 1), 2),
-            parts.opacity,
-            parts.opacity,
-            queue=False,
-            trigger_mode="multiple",
-            **PRIVATE,
-        ).then(**again)
+    wire_drawing(parts, redraw, (parts.canvas, parts.compare))
 
 
 def _wire_extras(parts: SimpleNamespace) -> None:
-    parts.prepare.click(
-        prepare_files, parts.state, [parts.files, parts.status], concurrency_limit=4, **PRIVATE
-    )
+    wire_downloads(parts, write_files, status_of)
 
     def open_maps(session: SegmentSession) -> Any:
         session.maps_open = True

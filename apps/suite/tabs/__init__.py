@@ -6,18 +6,7 @@ import importlib
 from dataclasses import dataclass
 
 from apps.suite.frame import Frame
-from apps.suite.limits import Doorkeeper
-from apps.suite.sessions import Visitors
-from core.settings import Settings
-
-
-@dataclass(frozen=True)
-class Services:
-    """What the tabs share on the server."""
-
-    settings: Settings
-    visitors: Visitors
-    doorkeeper: Doorkeeper
+from apps.suite.services import Services
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,14 @@ from typing import Any
 
 import gradio as gr
 
-from apps.suite.canvas import Picture
-from apps.suite.components import Upload, build_channel, drawing_controls, html
+from apps.suite.components import (
+    Upload,
+    build_channel,
+    drawing_controls,
+    html,
+    marking_picture,
+    marking_tools,
+)
 from apps.suite.frame import Frame
 from apps.suite.notices import Notice, status_html
 from apps.suite.personalize import examples
@@ -23,16 +29,8 @@ from apps.suite.personalize.session import (
     threshold_of,
 )
 from apps.suite.personalize.wiring import wire
-from apps.suite.tabs import Services
+from apps.suite.services import Services
 
-TOOLS = [
-    ("Foreground", "foreground"),
-    ("Background", "background"),
-    ("Box", "box"),
-    ("Scribble", "scribble"),
-    ("Paint", "paint"),
-    ("Erase", "erase"),
-]
 STAGES = [("Result", "result"), ("PerSAM | PerSAM-F", "compare"), ("Similarity", "similarity")]
 CORRECTIONS = [("Add", "foreground"), ("Remove", "background")]
 INVITATION = "# Drop a picture of your object here\nor click to choose one, or paste it"
@@ -72,24 +70,8 @@ def _lay_out_reference(parts: SimpleNamespace) -> None:
         step_html(1, "Mark your object", "Click it, paint it, or upload its mask."),
         elem_id="personalize_step1",
     )
-    parts.tool = gr.Radio(
-        TOOLS,
-        value="foreground",
-        label="Tool",
-        elem_id="personalize_tool",
-        elem_classes="segmented",
-    )
-    parts.canvas = Picture(
-        type="filepath",
-        image_mode=None,
-        format="png",
-        sources=["upload", "clipboard"],
-        show_label=False,
-        buttons=[],
-        placeholder=INVITATION,
-        interactive=True,
-        elem_id="personalize_canvas",
-    )
+    marking_tools(parts, "personalize")
+    marking_picture(parts, "personalize", INVITATION, buttons=[])
     with gr.Row(elem_id="personalize_actions", elem_classes="buttons"):
         parts.undo = gr.Button("Undo", size="sm", interactive=False, elem_id="personalize_undo")
         parts.clear = gr.Button("Clear", size="sm", interactive=False, elem_id="personalize_clear")

@@ -7,8 +7,13 @@ from types import SimpleNamespace
 import gradio as gr
 
 from apps.suite import examples
-from apps.suite.canvas import Picture
-from apps.suite.components import build_channel, drawing_controls, html
+from apps.suite.components import (
+    build_channel,
+    drawing_controls,
+    html,
+    marking_picture,
+    marking_tools,
+)
 from apps.suite.frame import Frame
 from apps.suite.notices import Notice, status_html
 from apps.suite.segment.help import API_HELP, HOW_IT_WORKS
@@ -16,17 +21,9 @@ from apps.suite.segment.markup import prompts_html
 from apps.suite.segment.scene import Scene
 from apps.suite.segment.session import NO_PICTURE, Options, SegmentSession
 from apps.suite.segment.wiring import wire
-from apps.suite.tabs import Services
+from apps.suite.services import Services
 from core.models.presets import EverythingConfig
 
-TOOLS = [
-    ("Foreground", "foreground"),
-    ("Background", "background"),
-    ("Box", "box"),
-    ("Scribble", "scribble"),
-    ("Paint", "paint"),
-    ("Erase", "erase"),
-]
 PANELS = [("Masks", "masks"), ("Before / after", "compare"), ("Edges", "edges")]
 INVITATION = "# Drop a picture here\nor click to choose one, or paste it"
 
@@ -67,9 +64,7 @@ def build(frame: Frame, services: Services) -> None:
 
 def _lay_out_tools(parts: SimpleNamespace) -> None:
     """Tools, actions, what was found, examples."""
-    parts.tool = gr.Radio(
-        TOOLS, value="foreground", label="Tool", elem_id="segment_tool", elem_classes="segmented"
-    )
+    marking_tools(parts, "segment")
     with gr.Row(elem_id="segment_actions", elem_classes="buttons"):
         parts.undo = gr.Button("Undo", size="sm", interactive=False, elem_id="segment_undo")
         parts.clear = gr.Button("Clear", size="sm", interactive=False, elem_id="segment_clear")
@@ -108,17 +103,7 @@ def _lay_out_stage(parts: SimpleNamespace) -> None:
         elem_id="segment_panel",
         elem_classes="segmented",
     )
-    parts.canvas = Picture(
-        type="filepath",
-        image_mode=None,
-        format="png",
-        sources=["upload", "clipboard"],
-        show_label=False,
-        buttons=["download"],
-        placeholder=INVITATION,
-        interactive=True,
-        elem_id="segment_canvas",
-    )
+    marking_picture(parts, "segment", INVITATION, buttons=["download"])
     parts.compare = gr.ImageSlider(
         format="png",
         show_label=False,
