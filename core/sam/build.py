@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from core.models.loading import load_weights
 from core.sam.config import SamConfig
+from core.sam.fast_encoder import accelerate
 
 if TYPE_CHECKING:
     from core.models.catalogue import Entry
@@ -60,8 +62,12 @@ def build_image_encoder(config: SamConfig) -> nn.Module:
     )
 
 
-def build_sam(config: SamConfig) -> Sam:
-    """Build a SAM with freshly initialised weights, on the default device."""
+def build_sam(config: SamConfig, decoder: Callable[..., MaskDecoder] = MaskDecoder) -> Sam:
+    """Build a SAM with freshly initialised weights, on the default device.
+
+    Args:
+        decoder: MaskDecoder or what takes its arguments.
+    """
     return Sam(
         image_encoder=build_image_encoder(config),
         prompt_encoder=PromptEncoder(
@@ -70,7 +76,7 @@ def build_sam(config: SamConfig) -> Sam:
             input_image_size=(config.image_size, config.image_size),
             mask_in_chans=config.mask_in_chans,
         ),
-        mask_decoder=MaskDecoder(
+        mask_decoder=decoder(
             num_multimask_outputs=3,
             transformer=TwoWayTransformer(
                 depth=config.decoder_depth,
@@ -92,10 +98,19 @@ def build_from_entry(entry: Entry, state_dict: dict[str, Tensor]) -> Sam:
 
     Raises ModelUnavailable if names or shapes of the checkpoint do not fit.
     """
+    config = SamConfig.from_dict(entry.config)
+    return fill(lambda: build_sam(config), state_dict, name=entry.id)
+
+
+def fill(build: Callable[[], Sam], state_dict: dict[str, Tensor], *, name: str) -> Sam:
+    """Build a SAM straight from its weights: in eval mode, frozen, with the fast encoder.
+
+    Raises ModelUnavailable if names or shapes of the checkpoint do not fit.
+    """
     with torch.device("meta"):
-        sam = build_sam(SamConfig.from_dict(entry.config))
+        sam = build()
     sam.to_empty(device="cpu")
     sam.pixel_mean = torch.tensor(PIXEL_MEAN).view(-1, 1, 1)  # not part of the checkpoint
     sam.pixel_std = torch.tensor(PIXEL_STD).view(-1, 1, 1)
-    load_weights(sam, state_dict, name=entry.id)
-    return sam.eval().requires_grad_(False)
+    load_weights(sam, state_dict, name=name)
+    return accelerate(sam.eval().requires_grad_(False))

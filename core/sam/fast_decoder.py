@@ -39,7 +39,42 @@ def decode_prompts(
     Returns:
         low_res_logits (B, M, 4g, 4g) and iou_predictions (B, M) with M 3 or 1.
     """
-    output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    queries, keys = attend_prompts(
+        decoder,
+        decoder.mask_tokens.weight,
+        image_embedding=image_embedding,
+        image_pe=image_pe,
+        sparse_prompt_embeddings=sparse_prompt_embeddings,
+        dense_prompt_embeddings=dense_prompt_embeddings,
+    )
+    chosen = range(1, decoder.num_mask_tokens) if multimask_output else range(1)
+    hyper_in = torch.stack(
+        [decoder.output_hypernetworks_mlps[i](queries[:, 1 + i]) for i in chosen], dim=1
+    )  # (B, M, C/8)
+    low_res_logits = _predict_logits(decoder, keys, hyper_in, image_embedding.shape[-2:])
+    iou_predictions = decoder.iou_prediction_head(queries[:, 0])
+    return low_res_logits, iou_predictions[:, chosen.start : chosen.stop]
+
+
+def attend_prompts(
+    decoder: MaskDecoder,
+    mask_tokens: Tensor,
+    *,
+    image_embedding: Tensor,
+    image_pe: Tensor,
+    sparse_prompt_embeddings: Tensor,
+    dense_prompt_embeddings: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Run the two-way transformer for B prompts on one picture.
+
+    Args:
+        mask_tokens: (M, C), the decoder's own or others in their place.
+        others: as in ``decode_prompts``.
+
+    Returns:
+        Tokens (B, 1 + M + N, C), the IoU token first, and image tokens (B, g*g, C).
+    """
+    output_tokens = torch.cat([decoder.iou_token.weight, mask_tokens])
     output_tokens = output_tokens.expand(len(sparse_prompt_embeddings), -1, -1)
     tokens = torch.cat([output_tokens, sparse_prompt_embeddings], dim=1)  # (B, T, C)
     keys = _to_tokens(image_embedding + dense_prompt_embeddings)  # (1 or B, N, C)
@@ -52,15 +87,12 @@ def decode_prompts(
     attended = _attend_to_image(
         transformer.final_attn_token_to_image, queries + tokens, keys + pe, keys
     )
-    queries = transformer.norm_final_attn(queries + attended)  # (B, T, C)
+    return transformer.norm_final_attn(queries + attended), keys
 
-    chosen = range(1, decoder.num_mask_tokens) if multimask_output else range(1)
-    hyper_in = torch.stack(
-        [decoder.output_hypernetworks_mlps[i](queries[:, 1 + i]) for i in chosen], dim=1
-    )  # (B, M, C/8)
-    low_res_logits = _predict_logits(decoder, keys, hyper_in, image_embedding.shape[-2:])
-    iou_predictions = decoder.iou_prediction_head(queries[:, 0])
-    return low_res_logits, iou_predictions[:, chosen.start : chosen.stop]
+
+def upscale_tokens(decoder: MaskDecoder, keys: Tensor, grid: torch.Size) -> Tensor:
+    """Bring image tokens (B, g*g, C) to the decoder's features (B, C/8, 4g, 4g)."""
+    return _to_map(_upscale(decoder, keys).transpose(1, 2), grid)
 
 
 def _to_tokens(maps: Tensor) -> Tensor:
@@ -140,15 +172,23 @@ def _predict_logits(
     decoder: MaskDecoder, keys: Tensor, hyper_in: Tensor, grid: torch.Size
 ) -> Tensor:
     """Upscale image tokens (B, N, C) fourfold and weigh them: (B, M, 4g, 4g)."""
+    return _to_map(hyper_in @ _upscale(decoder, keys).transpose(1, 2), grid)
+
+
+def _upscale(decoder: MaskDecoder, keys: Tensor) -> Tensor:
+    """``output_upscaling`` on tokens: (B, N, C) -> (B, N*16, C/8), (y, x, dy, dx, ddy, ddx)."""
     up1, norm, act1, up2, act2 = decoder.output_upscaling
     x = _transposed_conv(up1, keys)  # (B, N*4, C/4), position (y, x, dy, dx)
     x = act1(F.layer_norm(x, (x.shape[-1],), norm.weight, norm.bias, norm.eps))
-    x = act2(_transposed_conv(up2, x))  # (B, N*16, C/8), position (y, x, dy, dx, ddy, ddx)
-    logits = hyper_in @ x.transpose(1, 2)  # (B, M, N*16)
-    B, M, _ = logits.shape
+    return act2(_transposed_conv(up2, x))
+
+
+def _to_map(values: Tensor, grid: torch.Size) -> Tensor:
+    """Put (B, M, N*16) in ``_upscale``'s order into rows and columns: (B, M, 4g, 4g)."""
+    B, M, _ = values.shape
     height, width = grid
-    logits = logits.view(B, M, height, width, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
-    return logits.reshape(B, M, 4 * height, 4 * width)
+    values = values.view(B, M, height, width, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
+    return values.reshape(B, M, 4 * height, 4 * width)
 
 
 def _transposed_conv(conv: torch.nn.ConvTranspose2d, x: Tensor) -> Tensor:

@@ -146,16 +146,19 @@ class Predictor:
         if self.cache is None:
             return self._encode(image, image_hash)
         dtype = str(next(self.sam.image_encoder.parameters()).dtype)
-        key = ("sam", self.model_id, dtype, image_hash)
+        key = (type(self).__name__, self.model_id, dtype, image_hash)
         return self.cache.get_or_compute(key, lambda: self._encode(image, image_hash))
 
     @torch.no_grad()
     def _encode(self, image: NDArray[np.uint8], image_hash: str) -> ImageEmbedding:
         geometry = Geometry.of((image.shape[0], image.shape[1]), self.image_size)
-        pixels = torch.from_numpy(geometry.resize(image)).to(self.device)
-        pixels = self.sam.preprocess(pixels.permute(2, 0, 1).float())  # (3, S, S)
-        features = self.sam.image_encoder(pixels[None]).float()
+        features = self.sam.image_encoder(self._pixels(image, geometry)).float()
         return ImageEmbedding(features, geometry, image_hash, self.model_id)
+
+    def _pixels(self, image: NDArray[np.uint8], geometry: Geometry) -> Tensor:
+        """The encoder's input (1, 3, S, S): resized, normalised, padded."""
+        pixels = torch.from_numpy(geometry.resize(image)).to(self.device)
+        return self.sam.preprocess(pixels.permute(2, 0, 1).float())[None]
 
     def predict(
         self,
@@ -221,21 +224,26 @@ class Predictor:
             PromptError: no prompt at all, or one of another shape.
         """
         prompts = self._prepare(embedding.geometry, point_coords, point_labels, boxes, mask_input)
-        image_pe = self.sam.prompt_encoder.get_dense_pe()
 
         def decode(rows: slice) -> tuple[Tensor, Tensor]:
             sparse, dense = self._encode_prompts(prompts, rows)
-            if transformer is not None:
-                logits, iou = decode_masks(
-                    self.sam.mask_decoder,
-                    image_embeddings=embedding.features.expand(len(sparse), -1, -1, -1),
-                    image_pe=image_pe,
-                    sparse_prompt_embeddings=sparse,
-                    dense_prompt_embeddings=dense,
-                    transformer=transformer,
-                )
-                chosen = slice(1, None) if multimask_output else slice(1)
-                return logits[:, chosen], iou[:, chosen]
+            return self._decode(embedding, sparse, dense, multimask_output, transformer)
+
+        parts = list(in_batches(decode, prompts.count, self.batch_size, self.device))
+        logits, iou = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Prediction(logits.float(), iou.float(), embedding.geometry)
+
+    def _decode(
+        self,
+        embedding: ImageEmbedding,
+        sparse: Tensor,
+        dense: Tensor,
+        multimask_output: bool,
+        transformer: Transformer | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Masks of embedded prompts: low_res_logits (B, M, 4g, 4g), iou_predictions (B, M)."""
+        image_pe = self.sam.prompt_encoder.get_dense_pe()
+        if transformer is None:
             return decode_prompts(
                 self.sam.mask_decoder,
                 image_embedding=embedding.features,
@@ -244,10 +252,16 @@ class Predictor:
                 dense_prompt_embeddings=dense,
                 multimask_output=multimask_output,
             )
-
-        parts = list(in_batches(decode, prompts.count, self.batch_size, self.device))
-        logits, iou = (torch.cat(part) for part in zip(*parts, strict=True))
-        return Prediction(logits.float(), iou.float(), embedding.geometry)
+        logits, iou = decode_masks(
+            self.sam.mask_decoder,
+            image_embeddings=embedding.features.expand(len(sparse), -1, -1, -1),
+            image_pe=image_pe,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            transformer=transformer,
+        )
+        chosen = slice(1, None) if multimask_output else slice(1)
+        return logits[:, chosen], iou[:, chosen]
 
     def _prepare(
         self,
