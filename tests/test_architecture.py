@@ -15,7 +15,8 @@ PICTURES = {"overlays", "exports"}
 METHODS = {"sam", "persam", "robustsam", "car", "pixellm", "dreambooth"}
 COMMANDS = {"training", "evaluation", "benchmark"}
 WORLD = {"stickers"}
-CORE = BASE | PICTURES | METHODS | COMMANDS | WORLD | {"reports"}
+WEATHER = {"degradations"}
+CORE = BASE | PICTURES | METHODS | COMMANDS | WORLD | WEATHER | {"reports"}
 
 # Which parts of core each part may import, besides itself.
 ALLOWED = {
@@ -25,10 +26,11 @@ ALLOWED = {
     "models": PLAIN,
     "engine": PLAIN | {"models"},
     "stickers": PLAIN | {"overlays"},  # to look at scenes
+    "degradations": PLAIN | {"overlays"},
     "reports": PLAIN,
     "sam": BASE,
     "persam": BASE | PICTURES | {"sam"},
-    "robustsam": BASE | {"sam"},
+    "robustsam": BASE | PICTURES | {"sam", "degradations"},
     "car": BASE | {"sam"},
     "pixellm": BASE,
     "dreambooth": BASE | {"persam"},
@@ -115,6 +117,8 @@ def test_every_part_of_core_has_its_rule():
         ("core.sam.predictor", "from core.training.losses import focal"),
         ("core.sam.pipeline", "from core.overlays import draw"),
         ("core.images", "from core.masks import iou\nfrom core.models import catalogue"),
+        ("core.degradations.kinds", "from core.engine import Engine"),
+        ("core.sam.pipeline", "from core.degradations import degrade"),
         ("apps.suite.tabs.segment", "from core.evaluation.metrics import miou"),
         ("core", "from core import images"),
     ],
@@ -139,7 +143,7 @@ def test_the_rules_allow(module, source):
 
 
 def test_plain_parts_need_neither_torch_nor_slow_scientific_packages():
-    parts = ", ".join(f"core.{part}" for part in sorted(PLAIN | PICTURES))
+    parts = ", ".join(f"core.{part}" for part in sorted(PLAIN | PICTURES | WEATHER))
     code = f"import sys, {parts}; print(*sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

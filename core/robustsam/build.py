@@ -25,7 +25,12 @@ PUBLISHED = {768: SamConfig.vit_b(), 1024: SamConfig.vit_l(), 1280: SamConfig.vi
 
 def build_robust_sam(config: RobustSamConfig) -> Sam:
     """Build a SAM whose mask decoder has the robust path, with freshly initialised weights."""
-    decoder = partial(RobustMaskDecoder, early_dim=config.early_dim, norm_stats=config.norm_stats)
+    decoder = partial(
+        RobustMaskDecoder,
+        early_dim=config.early_dim,
+        norm_stats=config.norm_stats,
+        multimask=config.multimask,
+    )
     return build_sam(config.sam, decoder)
 
 
@@ -39,6 +44,7 @@ def build_from_entry(entry: Entry, state_dict: dict[str, Tensor]) -> Sam:
         ModelUnavailable: names or shapes do not fit, or the base is another one by now.
     """
     values = dict(entry.config)
+    values.pop("compare_with", None)
     if base := values.pop("base", None):
         state_dict = add_to_base(state_dict, base, values.pop("base_sha256"))
         values["sam"] = catalogue()[base].config
@@ -46,6 +52,15 @@ def build_from_entry(entry: Entry, state_dict: dict[str, Tensor]) -> Sam:
         state_dict = strip_wrapper(state_dict)
     config = RobustSamConfig.from_dict(values)
     return fill(lambda: build_robust_sam(config), state_dict, name=entry.id)
+
+
+def compared_sam(entry: Entry) -> str:
+    """Id of the SAM that a RobustSAM of the catalogue is compared with: the one inside it.
+
+    A published file has a SAM of its own inside, whose decoder its training moved; the fair
+    comparison is with the SAM that was published as such.
+    """
+    return entry.config.get("base") or entry.config["compare_with"]
 
 
 def add_to_base(added: dict[str, Tensor], base: str, sha256: str) -> dict[str, Tensor]:

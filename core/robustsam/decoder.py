@@ -51,13 +51,22 @@ class RobustMaskDecoder(MaskDecoder):
     Args:
         early_dim: channels of the early feature.
         norm_stats: statistics of the batch-normalised branches at inference.
+        multimask: the tokens of three masks were trained, too.
         others: MaskDecoder's own.
     """
 
-    def __init__(self, *, early_dim: int, norm_stats: NormStats = "image", **others: Any) -> None:
+    def __init__(
+        self,
+        *,
+        early_dim: int,
+        norm_stats: NormStats = "image",
+        multimask: bool = False,
+        **others: Any,
+    ) -> None:
         super().__init__(**others)
         self.early_dim = early_dim
         self.norm_stats = norm_stats
+        self.multimask = multimask
         width = self.transformer_dim
         features = width // 8
         self.custom_robust_token = nn.Embedding(self.num_mask_tokens, width)

@@ -156,8 +156,10 @@ class AntiDegradationFeatures(nn.Module):
         return self.output_layers(x)
 
     @property
-    def output_layers(self) -> nn.Module:
-        return self.get_submodule(self._output_name)
+    def output_layers(self) -> nn.Sequential:
+        layers = self.get_submodule(self._output_name)
+        assert isinstance(layers, nn.Sequential)
+        return layers
 
 
 class AntiDegradationTokens(nn.Module):

@@ -60,6 +60,10 @@ class RobustPredictor(Predictor):
     def decoder(self) -> RobustMaskDecoder:
         return self.sam.mask_decoder
 
+    @property
+    def multimask(self) -> bool:
+        return self.decoder.multimask
+
     @torch.no_grad()
     def _encode(self, image: NDArray[np.uint8], image_hash: str) -> RobustEmbedding:
         geometry = Geometry.of((image.shape[0], image.shape[1]), self.image_size)

@@ -5,7 +5,7 @@ Pages and endpoints call these; each takes everything it needs and keeps nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -75,16 +75,33 @@ class EdgeMap:
     seconds: dict[str, float]
 
 
+@dataclass(frozen=True)
+class DecoderPath:
+    """A way from an embedding to masks: SAM's own, or that of a method built on it.
+
+    Args:
+        method: name in results.
+        predictor: called as Predictor is.
+    """
+
+    method: str
+    predictor: Callable[..., Predictor]
+
+
+SAM_PATH = DecoderPath("sam", Predictor)
+
+
 def encode(
     engine: Engine,
     model_id: str,
     image: NDArray[np.uint8],
     *,
+    path: DecoderPath = SAM_PATH,
     cancel: CancelToken | None = None,
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Encode a picture ahead of its first prompt, into the engine's cache; returns seconds."""
-    with _encoded(engine, model_id, image, cancel, progress) as (_, _, timer):
+    with _encoded(engine, model_id, image, cancel, progress, path) as (_, _, timer):
         return timer.seconds
 
 
@@ -99,6 +116,7 @@ def segment(
     multimask: bool | None = None,
     threshold: float = 0.0,
     refine: bool = False,
+    path: DecoderPath = SAM_PATH,
     cancel: CancelToken | None = None,
     progress: Progress | None = None,
 ) -> SamResult:
@@ -113,6 +131,7 @@ def segment(
             a single point or box, where one prompt can mean several things.
         threshold: on logits; higher makes masks smaller.
         refine: a second pass with the first one's mask as a further prompt (paper, section 7.4).
+        path: another way through the decoder, for a model that has one.
 
     Raises:
         PromptError: no prompt at all, or a mask input of another model.
@@ -123,7 +142,8 @@ def segment(
         raise PromptError("There is no prompt yet: click on an object or draw a box around it.")
     if multimask is None:
         multimask = len(points) + min(len(boxes), 1) + (mask_input is not None) == 1
-    with _encoded(engine, model_id, image, cancel, progress) as (predictor, embedding, timer):
+    with _encoded(engine, model_id, image, cancel, progress, path) as (predictor, embedding, timer):
+        multimask = multimask and predictor.multimask
         with timer.stage("predict"):
             prompts = _prompts(predictor, embedding, points, boxes, mask_input)
             prediction = predictor.predict_batch(embedding, **prompts, multimask_output=multimask)
@@ -143,7 +163,7 @@ def segment(
         "threshold": threshold,
         "refine": refine,
     }
-    template = _segmentation(engine, model_id, "sam", image, timer, parameters)
+    template = _segmentation(engine, model_id, path.method, image, timer, parameters)
     return _result(template, prediction, masks, threshold)
 
 
@@ -153,6 +173,7 @@ def segment_all(
     image: NDArray[np.uint8],
     config: EverythingConfig | None = None,
     *,
+    path: DecoderPath = SAM_PATH,
     cancel: CancelToken | None = None,
     progress: Progress | None = None,
 ) -> Segmentation:
@@ -160,6 +181,7 @@ def segment_all(
 
     Args:
         config: None: the package's settings for published models, a coarser grid for embedded.
+        path: another way through the decoder, for a model that has one.
 
     Raises:
         NothingFound: no mask passes the thresholds.
@@ -167,7 +189,7 @@ def segment_all(
     """
     if config is None:
         config = EverythingConfig.of_set(engine.entry(model_id).set)
-    with _encoded(engine, model_id, image, cancel, progress) as (predictor, embedding, timer):
+    with _encoded(engine, model_id, image, cancel, progress, path) as (predictor, embedding, timer):
         with timer.stage("predict"):
             records = segment_everything(
                 predictor, image, config, embedding=embedding, cancel=cancel, progress=progress
@@ -178,7 +200,8 @@ def segment_all(
             f"{config.stability_score_thresh:.2f}: lower these thresholds."
         )
     records.sort(key=lambda record: -record.area)
-    template = _segmentation(engine, model_id, "sam_everything", image, timer, asdict(config))
+    method = f"{path.method}_everything"
+    template = _segmentation(engine, model_id, method, image, timer, asdict(config))
     masks = np.stack([record.mask for record in records])
     return _with_masks(template, masks, [record.predicted_iou for record in records])
 
@@ -230,10 +253,11 @@ def _encoded(
     image: NDArray[np.uint8],
     cancel: CancelToken | None,
     progress: Progress | None,
+    path: DecoderPath = SAM_PATH,
 ) -> Iterator[tuple[Predictor, ImageEmbedding, StageTimer]]:
     """Borrow a model, encode the picture, and time from there; loading is not counted."""
     with engine.model(model_id, cancel, progress) as sam, engine.out_of_memory_guard():
-        predictor = Predictor(sam, model_id=model_id, cache=engine.embeddings)
+        predictor = path.predictor(sam, model_id=model_id, cache=engine.embeddings)
         timer = StageTimer(predictor.device)
         with timer.stage("encode"):
             embedding = predictor.encode(image)

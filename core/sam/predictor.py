@@ -131,6 +131,11 @@ class Predictor:
     def device(self) -> torch.device:
         return self.sam.pixel_mean.device
 
+    @property
+    def multimask(self) -> bool:
+        """Whether three masks of one prompt mean something."""
+        return True
+
     def encode(self, image: NDArray[np.uint8]) -> ImageEmbedding:
         """Encode an RGB picture (H, W, 3), or fetch its embedding from the cache.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 
 from core.settings import settings
 from core.training.run import RunConfig
 
-NAMES = ("sam",)
+NAMES = ("sam", "robustsam")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,9 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         learning_rate=args.learning_rate,
         threads=args.threads,
     )
-    from core.training import sam
-
-    path = sam.train(config, args.data)
+    path = importlib.import_module(f"core.training.{args.name}").train(config, args.data)
     print(f"Wrote {path}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -115,3 +116,55 @@ def noisy_boxes(masks: Tensor, generator: torch.Generator) -> Tensor:
     reach = ((boxes[:, 1] - boxes[:, 0]) * BOX_NOISE).clamp(max=MAX_BOX_NOISE)[:, None]
     noise = torch.rand(boxes.shape, generator=generator).to(boxes) * 2 - 1
     return (boxes + reach * noise).clamp(0, 1)
+
+
+def sample_points(regions: Tensor, generator: torch.Generator) -> Tensor:
+    """A pixel of each region (N, H, W): half of them anywhere, half far from its edge."""
+    inner = torch.rand(len(regions), generator=generator).to(regions.device) < 0.5
+    return torch.where(
+        inner[:, None],
+        sample_point(regions, generator, inner=True),
+        sample_point(regions, generator),
+    )
+
+
+def first_prompts(masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A click or a noisy box for each mask: coords (N, 2, 2) as fractions, labels (N, 2)."""
+    half = F.max_pool2d(masks[:, None].float(), 2)[:, 0] > 0
+    points = sample_points(half, generator)
+    clicks = torch.stack([points, torch.zeros_like(points)], dim=1)
+    boxes = noisy_boxes(masks, generator)
+    is_click = torch.rand(len(masks), generator=generator).to(masks.device) < 0.5
+    click_labels = torch.tensor([FOREGROUND, PADDING], device=masks.device)
+    box_labels = torch.tensor([TOP_LEFT, BOTTOM_RIGHT], device=masks.device)
+    return (
+        torch.where(is_click[:, None, None], clicks, boxes),
+        torch.where(is_click[:, None], click_labels, box_labels),
+    )
+
+
+def embed_prompts(
+    sam: Sam, coords: Tensor, labels: Tensor, mask_input: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Embed one prompt per row as PromptEncoder does, also where rows mix clicks and boxes.
+
+    Args:
+        coords: (N, T, 2) as fractions of the picture.
+        labels: (N, T): points, box corners or padding.
+        mask_input: (N, 1, 4g, 4g) logits.
+
+    Returns:
+        Sparse (N, T, C) and dense (N, C, g, g) embeddings.
+    """
+    encoder = sam.prompt_encoder
+    size = encoder.input_image_size
+    with torch.autocast(coords.device.type, enabled=False):  # half a pixel is lost in bfloat16
+        tokens = encoder.pe_layer.forward_with_coords(coords.float() * size[0], size)
+    types = torch.stack([e.weight[0] for e in encoder.point_embeddings])  # (4, C)
+    padding = (labels == PADDING)[..., None]
+    typed = tokens + types[labels.clamp(min=0)]
+    sparse = torch.where(padding, encoder.not_a_point_embed.weight[0], typed)
+    if mask_input is not None:
+        return sparse, encoder.mask_downscaling(mask_input)
+    dense = encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+    return sparse, dense.expand(len(coords), -1, *encoder.image_embedding_size)

@@ -10,7 +10,7 @@ import csv
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -108,14 +108,31 @@ class TrainingRun:
             if math.isfinite(number):
                 self.figures[name] = 0.98 * self.figures.get(name, number) + 0.02 * number
 
-    def export(self, name: str, card: dict[str, Any], *, prefix: str = "") -> Path:
-        """Write the averaged weights under ``prefix`` and their JSON card; return their path."""
+    def export(
+        self,
+        name: str,
+        card: dict[str, Any],
+        *,
+        prefix: str = "",
+        names: Collection[str] | None = None,
+        half: bool = False,
+    ) -> Path:
+        """Write the averaged weights and their JSON card; return their path.
+
+        Args:
+            prefix: of the names to write, and taken off them.
+            names: write these only.
+            half: in float16, for weights that stand it.
+        """
         path = self.config.out / f"{name}.safetensors"
         state = {
             key.removeprefix(prefix): value.detach().cpu().contiguous()
             for key, value in self.average.module.state_dict().items()
             if key.startswith(prefix)
         }
+        state = {k: v for k, v in state.items() if names is None or k in names}
+        if half:
+            state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
         save_file(state, path)
         data = path.read_bytes()
         training = {"steps": self.step, "minutes": round(self.seconds / 60, 1)}

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +28,7 @@ from core.stickers.pairs import PairedScenes
 from core.stickers.scenes import SceneConfig, SceneGenerator, Scenes
 from core.stickers.sources import CREDITS
 from core.training import losses, matching, prompting
-from core.training.prompting import FOREGROUND, PADDING, Targets
+from core.training.prompting import FOREGROUND, Targets
 from core.training.run import RunConfig, TrainingRun
 
 # More of what photographs have and the benchmark's scenes lack: subjects that fill the picture,
@@ -88,38 +87,17 @@ class TrainableSam(nn.Module):
             coords: (N, T, 2) as fractions of the picture.
             labels: (N, T): points, box corners or padding (``prompting``'s codes).
         """
-        dense = _dense_embedding(self.sam, mask_input, len(embeddings))
+        sparse, dense = prompting.embed_prompts(self.sam, coords, labels, mask_input)
         with torch.autocast(coords.device.type, enabled=False):
             image_pe = self.sam.prompt_encoder.get_dense_pe()
         return decode_masks(
             self.sam.mask_decoder,
             image_embeddings=embeddings,
             image_pe=image_pe,
-            sparse_prompt_embeddings=_token_embeddings(self.sam, coords, labels),
+            sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             transformer=transformer,
         )
-
-
-def _token_embeddings(sam: Sam, coords: Tensor, labels: Tensor) -> Tensor:
-    """PromptEncoder's sparse embedding for rows that mix clicks and boxes, (N, T, C)."""
-    encoder = sam.prompt_encoder
-    size = encoder.input_image_size
-    with torch.autocast(coords.device.type, enabled=False):  # half a pixel is lost in bfloat16
-        tokens = encoder.pe_layer.forward_with_coords(coords.float() * size[0], size)
-    types = torch.stack([e.weight[0] for e in encoder.point_embeddings])  # (4, C)
-    padding = (labels == PADDING)[..., None]
-    typed = tokens + types[labels.clamp(min=0)]
-    return torch.where(padding, encoder.not_a_point_embed.weight[0], typed)
-
-
-def _dense_embedding(sam: Sam, mask_input: Tensor | None, count: int) -> Tensor:
-    encoder = sam.prompt_encoder
-    if mask_input is not None:
-        return encoder.mask_downscaling(mask_input)
-    return encoder.no_mask_embed.weight.view(1, -1, 1, 1).expand(
-        count, -1, *encoder.image_embedding_size
-    )
 
 
 class ScenePool:
@@ -274,7 +252,7 @@ class SamObjective:
         # Covered fractions, not yes or no: where an edge crosses a pixel the logit says how far.
         coverage = F.adaptive_avg_pool2d(targets.masks[:, None].float(), side)
         truth = coverage[:, 0] > 0.5
-        coords, labels = self._first_prompts(targets.masks)
+        coords, labels = prompting.first_prompts(targets.masks, self.random)
         mask_input = None
         mask_total = iou_total = embedding.new_zeros(())
         figures: dict[str, Tensor] = {}
@@ -315,36 +293,13 @@ class SamObjective:
             "box_iou": picked[~click].mean(),
         }
 
-    def _first_prompts(self, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """A click or a noisy box for each mask: coords (N, 2, 2), labels (N, 2)."""
-        half = F.max_pool2d(masks[:, None].float(), 2)[:, 0] > 0
-        points = self._sample_points(half)
-        clicks = torch.stack([points, torch.zeros_like(points)], dim=1)
-        boxes = prompting.noisy_boxes(masks, self.random)
-        is_click = torch.rand(len(masks), generator=self.random).to(masks.device) < 0.5
-        click_labels = torch.tensor([FOREGROUND, PADDING], device=masks.device)
-        box_labels = torch.tensor([prompting.TOP_LEFT, prompting.BOTTOM_RIGHT], device=masks.device)
-        return (
-            torch.where(is_click[:, None, None], clicks, boxes),
-            torch.where(is_click[:, None], click_labels, box_labels),
-        )
-
-    def _sample_points(self, regions: Tensor) -> Tensor:
-        """A pixel of each region (N, H, W): half of them anywhere, half far from its edge."""
-        inner = torch.rand(len(regions), generator=self.random).to(regions.device) < 0.5
-        return torch.where(
-            inner[:, None],
-            prompting.sample_point(regions, self.random, inner=True),
-            prompting.sample_point(regions, self.random),
-        )
-
     def _correct(
         self, coords: Tensor, labels: Tensor, error: Tensor, truth: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Add a click in the error region; a perfect mask gets a background click (or any)."""
         perfect = ~error.flatten(1).any(dim=1)
         region = torch.where(perfect[:, None, None], ~truth, error)
-        point = self._sample_points(region)
+        point = prompting.sample_points(region, self.random)
         side = truth.shape[-1]
         x, y = (point * side).long().clamp(max=side - 1).unbind(dim=1)
         label = truth[torch.arange(len(truth), device=truth.device), y, x].to(labels)

@@ -37,7 +37,8 @@ def write_card(project: Path, card: dict) -> None:
 
 
 def test_all_sizes_of_sam_are_listed():
-    assert [*catalogue()] == ["sam_embedded", "sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam"]
+    sams = [entry.id for entry in catalogue().values() if entry.method == "sam"]
+    assert sams == ["sam_embedded", "sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam"]
     assert [entry.id for entry in for_method("sam", "embedded")] == ["sam_embedded"]
     assert [entry.id for entry in for_method("sam", "full")][0] == "sam_vit_b"
     assert for_method("sam", "other") == []
@@ -64,11 +65,28 @@ def test_published_names_and_sizes():
 
 def test_builders_can_be_imported_and_take_the_configurations():
     from core.engine.engine import resolve_builder
+    from core.robustsam.build import compared_sam
     from core.sam.config import SamConfig
 
     for entry in catalogue().values():
         assert callable(resolve_builder(entry.builder))
-        SamConfig.from_dict(entry.config)
+        if entry.method == "sam":
+            SamConfig.from_dict(entry.config)
+        else:
+            assert compared_sam(entry) in catalogue()
+            SamConfig.from_dict(entry.config.get("sam", {}))
+
+
+def test_published_robustsams_are_those_of_their_sams():
+    from core.robustsam.config import RobustSamConfig
+
+    for entry in for_method("robustsam", "full"):
+        config = {k: v for k, v in entry.config.items() if k != "compare_with"}
+        sam = catalogue()[entry.config["compare_with"]]
+        built = RobustSamConfig.from_dict(config)
+        assert built.sam == RobustSamConfig.from_dict({"sam": sam.config}).sam
+        assert (built.early_dim, built.norm_stats) == (sam.config["embed_dim"], "image")
+        assert entry.file == f"model_checkpoint/robustsam_checkpoint_{entry.id[-1]}.pth"
 
 
 def test_facts_of_an_embedded_model_come_from_its_card(tmp_path):

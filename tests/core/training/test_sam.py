@@ -16,6 +16,7 @@ from core.models.loading import file_sha256
 from core.sam.build import build_sam
 from core.sam.config import SamConfig
 from core.stickers.atlas import Atlas
+from core.training import prompting
 from core.training import sam as training
 from core.training.run import RunConfig
 
@@ -76,12 +77,12 @@ def test_prompt_tokens_equal_the_prompt_encoders() -> None:
     clicks = (coords[:, :1] * 256 - 0.5, torch.tensor([[1], [0]]))
     expected, _ = encoder(points=clicks, boxes=None, masks=None)
     labels = torch.tensor([[1, -1], [0, -1]])
-    got = training._token_embeddings(model.sam, coords, labels)
+    got, _ = prompting.embed_prompts(model.sam, coords, labels)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
 
     boxes, _ = encoder(points=None, boxes=coords.flatten(1) * 256 - 0.5, masks=None)
     labels = torch.tensor([[2, 3], [2, 3]])
-    got = training._token_embeddings(model.sam, coords, labels)
+    got, _ = prompting.embed_prompts(model.sam, coords, labels)
     torch.testing.assert_close(got, boxes, atol=1e-4, rtol=0)
 
 
