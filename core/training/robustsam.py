@@ -50,6 +50,7 @@ class RobustTraining:
         clear_share: of pictures that are not degraded; the published training has 1/16.
         published_share: of degradations drawn from the published ranges instead of a severity.
         multimask_weight: of the loss of the three masks for a single prompt.
+        token_scenes, token_steps: of the warm-up, in which AOTG learns SAM's own masks.
         feature_size: of the mask features at the start; the feature loss counts in its square.
     """
 
@@ -61,6 +62,8 @@ class RobustTraining:
     clear_share: float = 1 / 8
     published_share: float = 0.2
     multimask_weight: float = 0.5
+    token_scenes: int = 480
+    token_steps: int = 1500
     feature_size: float = 0.1
 
 
@@ -182,6 +185,57 @@ def _set_centre(conv: nn.Module, weight: Tensor) -> None:
     nn.init.zeros_(conv.bias)
     height, width = conv.kernel_size
     conv.weight[:, :, height // 2, width // 2] = weight
+
+
+def learn_tokens(sam: Sam, generator: SceneGenerator, config: RobustTraining) -> None:
+    """Let AOTG and the robust MLP give the masks that SAM gives clear pictures.
+
+    The one part of the robust path that cannot begin as SAM's own: it sees a quarter of a token.
+    """
+    decoder = sam.mask_decoder
+    random = torch.Generator().manual_seed(config.seed + 2)
+    batches = [
+        _sams_masks(sam, generator.batch(16), random) for _ in range(config.token_scenes // 16)
+    ]
+    tokens, features, truth = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    learner = nn.ModuleList([decoder.custom_token_block, decoder.robust_mlp])
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.token_steps)
+    for _ in range(config.token_steps):
+        rows = torch.randint(len(tokens), (128,), generator=random).to(tokens.device)
+        logits = torch.einsum(
+            "btc,bchw->bthw", decoder.hyper_weights(tokens[rows])[0], features[rows].float()
+        )
+        loss = F.binary_cross_entropy_with_logits(logits, truth[rows].float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+@torch.no_grad()
+def _sams_masks(sam: Sam, scenes: Scenes, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """SAM's tokens (B, 4, D), their features as the robust path begins, and SAM's masks.
+
+    Features (B, D/8, 2g, 2g) and masks (B, 4, 2g, 2g) at every second pixel.
+    """
+    decoder, encoded = sam.mask_decoder, encode(sam, scenes.images)
+    targets = prompting.choose_targets(scenes, 4, random)
+    sparse, dense = prompting.embed_prompts(sam, *prompting.first_prompts(targets.masks, random))
+    hidden, src = run_transformer(
+        decoder,
+        decoder.mask_tokens.weight,
+        image_embeddings=encoded.embedding[targets.scene],
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+    )
+    tokens, upscaled = hidden[:, 1 : 1 + decoder.num_mask_tokens], decoder.output_upscaling(src)
+    mlps = decoder.output_hypernetworks_mlps
+    weights = torch.stack([mlp(tokens[:, i]) for i, mlp in enumerate(mlps)], dim=1)
+    upscaled = upscaled[..., ::2, ::2]
+    features = decoder.fourier_mask_features(upscaled, clear=True)
+    return tokens, features.half(), torch.einsum("btc,bchw->bthw", weights, upscaled) > 0
 
 
 class DegradedPairs:
@@ -333,10 +387,14 @@ def train(run_config: RunConfig, data: Path, training: RobustTraining | None = N
     state = base | {f"mask_decoder.{name}": value for name, value in start.items()}
     load_weights(sam, state, name=run_config.start_from.name if run_config.start_from else BASE)
     _freeze(sam)
+    atlas = load_atlas(data)
+    if not (run_config.start_from or run_config.resume):
+        scenes = SceneGenerator(atlas, atlas.training_sprites(), config=SCENES, seed=training.seed)
+        learn_tokens(sam, scenes, training)
     run = TrainingRun(sam, run_config)
-    atlas = load_atlas(data).to(run.device)
+    atlas = atlas.to(run.device)
     generator = SceneGenerator(
-        atlas, atlas.training_sprites(), config=SCENES, seed=training.seed + run.step
+        atlas, atlas.training_sprites(), config=SCENES, seed=training.seed + 1 + run.step
     )
     pairs = DegradedPairs(run.model, generator, replace(training, seed=training.seed + run.step))
     objective = RobustObjective(run.model, training)

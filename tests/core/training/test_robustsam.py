@@ -21,11 +21,17 @@ from core.robustsam.predictor import RobustPredictor
 from core.sam.predictor import Predictor
 from core.stickers.atlas import Atlas
 from core.stickers.scenes import SceneGenerator
+from core.training import losses
 from core.training import robustsam as training
 from core.training.run import RunConfig
 
 SMALL = training.RobustTraining(
-    scenes_per_step=3, targets_per_scene=2, pool_size=6, fresh_per_step=2
+    scenes_per_step=3,
+    targets_per_scene=2,
+    pool_size=6,
+    fresh_per_step=2,
+    token_scenes=16,
+    token_steps=60,
 )
 
 
@@ -79,6 +85,21 @@ def test_it_begins_with_sams_own_features() -> None:
     )
     agreement = (own.low_res_logits > 0) == (robust.low_res_logits > 0)
     assert agreement.float().mean() > 0.999
+
+
+def test_the_warm_up_brings_the_masks_close_to_sams(small_atlas: Atlas) -> None:
+    generator = SceneGenerator(small_atlas, torch.arange(8), seed=1)
+    random = torch.Generator().manual_seed(0)
+    before, after = begun(), begun()
+    training.learn_tokens(after, generator, SMALL)
+    tokens, features, truth = training._sams_masks(before, generator.batch(4), random)
+
+    def agreement(sam) -> float:
+        weights, _ = sam.mask_decoder.hyper_weights(tokens)
+        logits = torch.einsum("btc,bchw->bthw", weights, features.float())
+        return float(losses.mask_iou(logits, truth.float()).mean())
+
+    assert agreement(after) > agreement(before) + 0.1
 
 
 def test_pairs_repeat_by_seed_and_leave_unseen_kinds_out(small_atlas: Atlas) -> None:
