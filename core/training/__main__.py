@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=None, help="CPU threads")
     parser.add_argument("--resume", action="store_true", help="continue from --out's checkpoint")
     parser.add_argument("--start-from", type=Path, help="begin with these exported weights")
+    parser.add_argument("--seed", type=int, default=RunConfig.seed, help="of scenes and prompts")
     parser.add_argument("--learning-rate", type=float, default=RunConfig.learning_rate)
     args = parser.parse_args(arguments)
     config = RunConfig(
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
         device=args.device,
         resume=args.resume,
         start_from=args.start_from,
+        seed=args.seed,
         learning_rate=args.learning_rate,
         threads=args.threads,
     )

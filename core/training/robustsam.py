@@ -374,7 +374,7 @@ class RobustObjective:
 
 def train(run_config: RunConfig, data: Path, training: RobustTraining | None = None) -> Path:
     """Train within the run's time budget and export ``robustsam_embedded``; return its path."""
-    training = training or RobustTraining()
+    training = training or RobustTraining(seed=run_config.seed)
     torch.manual_seed(training.seed)
     config = RobustSamConfig.embedded()
     sam = build_robust_sam(config)

@@ -32,6 +32,7 @@ class RunConfig:
     Args:
         resume: continue from the checkpoint in ``out``, at its place in the schedule.
         start_from: exported weights to begin with, under a schedule of their own.
+        seed: of scenes and prompts; take another one to go on from weights of the same seed.
     """
 
     out: Path
@@ -39,6 +40,7 @@ class RunConfig:
     device: str = "auto"
     resume: bool = False
     start_from: Path | None = None
+    seed: int = 0
     learning_rate: float = 1.2e-3
     warmup_steps: int = 250
     weight_decay: float = 0.05

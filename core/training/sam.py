@@ -308,7 +308,7 @@ class SamObjective:
 
 def train(run_config: RunConfig, data: Path, training: SamTraining | None = None) -> Path:
     """Train within the run's time budget and export ``sam_embedded``; return its path."""
-    training = training or SamTraining()
+    training = training or SamTraining(seed=run_config.seed)
     torch.manual_seed(training.seed)
     config = SamConfig.embedded()
     model = TrainableSam(config, training.pixel_dim)
