@@ -9,21 +9,42 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from core.errors import ImageError, SuiteError
+from core.degradations import DEGRADATIONS
+from core.errors import ImageError, ModelUnavailable, SuiteError
 from core.evaluation.data import Example, folder_examples, sticker_examples
+from core.evaluation.layouts import LAYOUTS, REAL_DEGRADATIONS
 from core.models.catalogue import Entry, catalogue
 from core.reports import Report
 from core.sam.predictor import Predictor
 from core.settings import settings
 
+if TYPE_CHECKING:
+    from core.robustsam.predictor import RobustPredictor
+
 STICKER_DATA = "sticker world, held-out objects, 256 px"
 
-# A protocol: (predictor, args) -> figures, details.
-Protocol = Callable[[Predictor, argparse.Namespace], tuple[dict[str, float], dict[str, Any]]]
+Results = tuple[dict[str, float], dict[str, Any]]  # figures, details
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One benchmark.
+
+    Args:
+        measure: called with the model's predictor and the arguments.
+        count: pictures, or what it counts in their place, of a whole run on the sticker world.
+        model: catalogue id by default.
+    """
+
+    measure: Callable[[Predictor, argparse.Namespace], Results]
+    count: int
+    model: str = "sam_embedded"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,10 +54,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--card", action="store_true", help="write the figures into the embedded model's card"
     )
-    parser.add_argument("--model", default="sam_embedded", help="catalogue id")
+    parser.add_argument("--model", help="catalogue id; the protocol's own model by default")
     parser.add_argument("--data", type=Path, help="folder of a real data set")
     parser.add_argument(
-        "--format", help="of --data: coco, labels (images/ and masks/), perseg or davis"
+        "--format",
+        help="of --data: coco, labels (images/ and masks/), perseg, davis, or for RobustSAM "
+        f"{', '.join(LAYOUTS)}",
+    )
+    parser.add_argument(
+        "--published-masks",
+        action="store_true",
+        help="robustsam: masks stay where they were if a degradation moves the pixels",
     )
     parser.add_argument(
         "--stickers", type=Path, default=Path(settings.sticker_folder), help="sprites"
@@ -45,6 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--limit", type=int, default=None, help="take only so many pictures (or objects)"
     )
     args = parser.parse_args(arguments)
+    args.model = args.model or PROTOCOLS[args.name].model
     if args.card and (args.limit or args.data):
         parser.error("--card takes the figures of a whole run on the sticker world only")
     try:
@@ -78,11 +107,11 @@ def run(args: argparse.Namespace) -> Report:
     from core.engine import get_engine
 
     engine = get_engine()
-    protocol, default_count = PROTOCOLS[args.name]
+    protocol = PROTOCOLS[args.name]
     limited = args.limit is not None
-    args.limit = args.limit or (None if args.data else default_count)
+    args.limit = args.limit or (None if args.data else protocol.count)
     with engine.model(args.model) as sam:
-        figures, details = protocol(Predictor(sam, model_id=args.model), args)
+        figures, details = protocol.measure(Predictor(sam, model_id=args.model), args)
     details |= {"pictures": args.limit or "all", "limited": limited}
     data = args.data.name if args.data else STICKER_DATA
     return Report(args.name, [args.model], data, str(engine.device), figures, details)
@@ -94,7 +123,7 @@ def _examples(args: argparse.Namespace, *, held_out_style: bool = False) -> Iter
     return sticker_examples(args.stickers, args.limit, held_out_style=held_out_style)
 
 
-def _sam(predictor: Predictor, args: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any]]:
+def _sam(predictor: Predictor, args: argparse.Namespace) -> Results:
     """Clicks and boxes; the sticker world in its seen styles and in the held-out one."""
     from core.evaluation.sam import evaluate
 
@@ -106,18 +135,14 @@ def _sam(predictor: Predictor, args: argparse.Namespace) -> tuple[dict[str, floa
     return figures, {"seen_styles": scores.details(), "held_out_style": held.details()}
 
 
-def _edges(
-    predictor: Predictor, args: argparse.Namespace
-) -> tuple[dict[str, float], dict[str, Any]]:
+def _edges(predictor: Predictor, args: argparse.Namespace) -> Results:
     from core.evaluation.edges import evaluate_edges
 
     published = {"data": "BSDS500", "sam_vit_h_ods": 0.768, "sobel_ods": 0.539, "canny_ods": 0.600}
     return evaluate_edges(predictor, _examples(args)), {"published": published}
 
 
-def _proposals(
-    predictor: Predictor, args: argparse.Namespace
-) -> tuple[dict[str, float], dict[str, Any]]:
+def _proposals(predictor: Predictor, args: argparse.Namespace) -> Results:
     from core.evaluation.proposals import evaluate_proposals
     from core.sam.proposals import ProposalConfig
 
@@ -127,9 +152,7 @@ def _proposals(
     return evaluate_proposals(predictor, _examples(args), config), {"published": published}
 
 
-def _persam(
-    predictor: Predictor, args: argparse.Namespace
-) -> tuple[dict[str, float], dict[str, Any]]:
+def _persam(predictor: Predictor, args: argparse.Namespace) -> Results:
     """One object in other pictures; ``--limit`` counts objects. Expect 10 minutes on one core."""
     from core.evaluation.persam import PUBLISHED, evaluate, presence_figures
     from core.evaluation.persam_data import perseg_subjects, sticker_subjects
@@ -160,9 +183,7 @@ def _persam(
     return figures, details | {"published": PUBLISHED}
 
 
-def _persam_video(
-    predictor: Predictor, args: argparse.Namespace
-) -> tuple[dict[str, float], dict[str, Any]]:
+def _persam_video(predictor: Predictor, args: argparse.Namespace) -> Results:
     """Objects through clips; ``--limit`` counts clips. The bar is PerSAM-F's J&F."""
     from core.evaluation.persam_davis import davis_sequences
     from core.evaluation.persam_video import PUBLISHED, evaluate_video, sticker_clips
@@ -185,12 +206,89 @@ def _persam_video(
     return figures, details
 
 
-PROTOCOLS: dict[str, tuple[Protocol, int]] = {
-    "sam": (_sam, 500),
-    "edges": (_edges, 100),
-    "proposals": (_proposals, 100),
-    "persam": (_persam, 40),
-    "persam-video": (_persam_video, 12),
+def _robustsam(predictor: Predictor, args: argparse.Namespace) -> Results:
+    """SAM and RobustSAM on degraded pictures. Expect 10 minutes on one core."""
+    from core.benchmark.robustsam import added_parameters, added_time_share
+    from core.evaluation.robustsam import Plan, evaluate
+    from core.evaluation.robustsam_published import PUBLISHED
+
+    unseen = _unseen_kinds(args.model)
+    with _both_paths(predictor, args.model) as (sam, robust):
+        own = {
+            "added_parameters": float(added_parameters(robust.sam)),
+            "added_time_share": added_time_share(sam, robust),
+        }
+        move = not args.published_masks
+        if args.data:
+            kinds = () if args.format in REAL_DEGRADATIONS else DEGRADATIONS
+            plan = Plan(kinds=kinds, severities=(None,), move_masks=move, published_jpeg=True)
+            scores = evaluate(sam, robust, _examples(args), plan)
+            figures = scores.figures(unseen) | scores.published_average() | own
+            return figures, scores.details(unseen) | {"published": PUBLISHED}
+        scores = evaluate(sam, robust, _examples(args), Plan(move_masks=move))
+        quick = Plan(severities=(3, 4, 5), move_masks=move, other_ways=False, restored=False)
+        half = islice(_examples(args, held_out_style=True), -(-args.limit // 2))
+        held = evaluate(sam, robust, half, quick)
+    figures = scores.figures(unseen) | own
+    figures |= {f"held_style_{name}": value for name, value in held.figures(unseen).items()}
+    details = {
+        "seen_styles": scores.details(unseen),
+        "held_out_style": held.details(unseen),
+        "masks_follow_the_pixels": move,
+        "compared_with": sam.model_id,
+        "published": PUBLISHED,
+    }
+    return figures, details
+
+
+def _robustsam_prior(predictor: Predictor, args: argparse.Namespace) -> Results:
+    """Masks as a prior of deblurring: none, SAM's, RobustSAM's, and the true ones."""
+    from core.evaluation.robustsam_prior import evaluate_prior
+    from core.evaluation.robustsam_published import PRIOR
+
+    with _both_paths(predictor, args.model) as (sam, robust):
+        scores = evaluate_prior(sam, robust, _examples(args))
+    return scores.figures(), scores.details() | {"published": PRIOR}
+
+
+@contextmanager
+def _both_paths(predictor: Predictor, model_id: str) -> Iterator[tuple[Predictor, RobustPredictor]]:
+    """The SAM that a RobustSAM is compared with, and itself; one encoding serves both if it can.
+
+    Raises ModelUnavailable if the model is no RobustSAM.
+    """
+    from core.engine import get_engine
+    from core.engine.cache import EmbeddingCache
+    from core.engine.device import MIB
+    from core.robustsam.build import compared_sam
+    from core.robustsam.pipeline import SharedEncoding
+    from core.robustsam.predictor import RobustPredictor
+
+    engine = get_engine()
+    entry = engine.entry(model_id)
+    if entry.method != "robustsam":
+        raise ModelUnavailable(f"{model_id} has no robust path: choose a RobustSAM.")
+    robust = RobustPredictor(predictor.sam, model_id=model_id, cache=EmbeddingCache(64 * MIB))
+    sam_id = compared_sam(entry)
+    with engine.model(sam_id) as sam:
+        yield SharedEncoding(sam, model_id=sam_id, source=robust), robust
+
+
+def _unseen_kinds(model_id: str) -> tuple[str, ...]:
+    """Degradations that a model was never trained on: the published models saw all of them."""
+    from core.training.robustsam import UNSEEN
+
+    return UNSEEN if catalogue()[model_id].set == "embedded" else ()
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "sam": Protocol(_sam, 500),
+    "edges": Protocol(_edges, 100),
+    "proposals": Protocol(_proposals, 100),
+    "persam": Protocol(_persam, 40),
+    "persam-video": Protocol(_persam_video, 12),
+    "robustsam": Protocol(_robustsam, 40, "robustsam_embedded"),
+    "robustsam-prior": Protocol(_robustsam_prior, 60, "robustsam_embedded"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -68,25 +69,39 @@ def coco_examples(folder: Path) -> Iterator[Example]:
 
     Raises ImageError if there is not exactly one JSON file or a picture is missing.
     """
-    from pycocotools.coco import COCO
-
     files = sorted(folder.glob("*.json")) or sorted(
         (folder / "annotations").glob("instances*.json")
     )
     if len(files) != 1:
         raise ImageError(f"{folder} has {len(files)} COCO JSON files: exactly one is needed.")
-    coco = COCO(str(files[0]))
+    return annotated_examples(files[0], folder)
+
+
+def annotated_examples(annotations: Path, folder: Path) -> Iterator[Example]:
+    """Yield the pictures of one JSON file in COCO's form, found anywhere below a folder.
+
+    LVIS's form counts, too: its pictures have an address in place of a name, and its annotations
+    know no crowds.
+
+    Raises ImageError if a picture is missing.
+    """
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = json.loads(annotations.read_text("utf-8"))
+    coco.createIndex()
     paths = {p.name: p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES}
     for image_id in sorted(coco.getImgIds()):
         (info,) = coco.loadImgs([image_id])
-        annotations = coco.loadAnns(coco.getAnnIds([image_id], iscrowd=False))
-        if not annotations:
+        found = [a for a in coco.loadAnns(coco.getAnnIds([image_id])) if not a.get("iscrowd")]
+        if not found:
             continue
-        name = Path(info["file_name"]).name
+        name = Path(info.get("file_name") or info["coco_url"]).name
         if name not in paths:
-            raise ImageError(f"{name} is named in {files[0].name} but is not below {folder}.")
-        masks = np.stack([coco.annToMask(a).astype(bool) for a in annotations])
-        yield Example(name, load(paths[name]).image, masks[masks.any(axis=(1, 2))])
+            raise ImageError(f"{name} is named in {annotations.name} but is not below {folder}.")
+        masks = np.stack([coco.annToMask(a).astype(bool) for a in found])
+        if masks.any():
+            yield Example(name, load(paths[name]).image, masks[masks.any(axis=(1, 2))])
 
 
 def label_examples(folder: Path) -> Iterator[Example]:
@@ -107,14 +122,19 @@ def label_examples(folder: Path) -> Iterator[Example]:
             yield Example(path.name, load(path).image, np.stack([labels == v for v in values]))
 
 
-FORMATS: dict[str, Callable[[Path], Iterator[Example]]] = {
+Reader = Callable[[Path], Iterator[Example]]
+
+FORMATS: dict[str, Reader] = {
     "coco": coco_examples,
     "labels": label_examples,
 }
 
 
-def folder_examples(folder: Path, data_format: str) -> Iterator[Example]:
+def folder_examples(folder: Path, data_format: str | None) -> Iterator[Example]:
     """Yield the examples of a real data set. Raises ImageError on an unknown format."""
-    if data_format not in FORMATS:
-        raise ImageError(f"Unknown --format {data_format}: use one of {', '.join(FORMATS)}.")
-    return FORMATS[data_format](folder)
+    from core.evaluation.layouts import LAYOUTS
+
+    readers = FORMATS | LAYOUTS
+    if data_format not in readers:
+        raise ImageError(f"Unknown --format {data_format}: use one of {', '.join(readers)}.")
+    return readers[data_format](folder)
