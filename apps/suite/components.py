@@ -271,11 +271,11 @@ def marking_picture(parts: SimpleNamespace, tab: str, invitation: str, **options
     )
 
 
-def marking_tools(parts: SimpleNamespace, tab: str) -> None:
+def marking_tools(parts: SimpleNamespace, tab: str, tools: Sequence[str] = TOOLS) -> None:
     """Lay out the tools that mark an object in it."""
     parts.tool = gr.Radio(
-        [(name.capitalize(), name) for name in TOOLS],
-        value=TOOLS[0],
+        [(name.capitalize(), name) for name in tools],
+        value=tools[0],
         label="Tool",
         elem_id=f"{tab}_tool",
         elem_classes="segmented",

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from apps.suite.notices import escape
 from core.errors import ImageError
@@ -66,11 +68,18 @@ def gallery_html(folder: Path = FOLDER) -> str:
     return f'<div class="panel-title">Examples</div><div class="gallery">{buttons}</div>'
 
 
-def example_button(name: str, element_id: str, path: Path, title: str, credit: str) -> str:
-    """Write one example as a button; static/suite.js sends its name to the tab's listener."""
+def example_button(
+    name: str, element_id: str, path: Path, title: str, credit: str, picture: str | None = None
+) -> str:
+    """Write one example as a button; static/suite.js sends its name to the tab's listener.
+
+    Args:
+        picture: address of its small picture; None: made from the file.
+    """
+    picture = picture or thumbnail(load(path).image)
     return (
         f'<button type="button" class="example" data-do="example" data-name="{escape(name)}" '
-        f'id="{element_id}" title="{escape(credit)}"><img src="{_thumbnail(path)}" '
+        f'id="{element_id}" title="{escape(credit)}"><img src="{picture}" '
         f'alt=""><span>{escape(title)}</span></button>'
     )
 
@@ -91,8 +100,8 @@ def _example(path: Path, credit: dict[str, str]) -> Example:
     )
 
 
-def _thumbnail(path: Path) -> str:
-    small = fit_within(load(path).image, THUMBNAIL_SIDE)
-    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+def thumbnail(image: NDArray[np.uint8]) -> str:
+    """Encode a picture RGB uint8 (H, W, 3) small, as a data address of a JPEG."""
+    bgr = cv2.cvtColor(fit_within(image, THUMBNAIL_SIDE), cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, 82))[1].tobytes()
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()

@@ -16,9 +16,26 @@ from core.models.catalogue import Entry, catalogue, for_method
 from core.settings import settings
 
 
-def default_model(model_set: str = "embedded") -> str:
-    """Return the id of a set's first SAM."""
-    return for_method("sam", model_set)[0].id
+def default_model(model_set: str = "embedded", method: str = "sam") -> str:
+    """Return the id of a set's first model of a method."""
+    return for_method(method, model_set)[0].id
+
+
+def robust_model(sam_id: str) -> str:
+    """Return the RobustSAM that belongs to a SAM.
+
+    Raises:
+        ModelUnavailable: there is none.
+    """
+    for entry in catalogue().values():
+        if entry.method == "robustsam" and sam_id in map(
+            entry.config.get, ("base", "compare_with")
+        ):
+            return entry.id
+    raise ModelUnavailable(
+        f"There is no RobustSAM for {catalogue()[sam_id].title}: choose the embedded model or a "
+        "ViT at the top of the page."
+    )
 
 
 def choices(model_set: str, *, look: bool = False) -> list[tuple[str, str]]:
@@ -67,14 +84,17 @@ def usable(model_id: str) -> tuple[str, Notice | None]:
     )
 
 
-def resolve(model: str) -> str:
-    """Return the id that an endpoint's `model` means: a set's default, or an id.
+def resolve(model: str, method: str = "sam") -> str:
+    """Return the id that an endpoint's `model` means: a set's default, or an id of the method's.
 
     Raises:
         ModelUnavailable: unknown, or not here.
     """
-    model_id = default_model(model) if model in ("embedded", "full") else model
+    model_id = default_model(model, method) if model in ("embedded", "full") else model
     in_use, notice = usable(model_id)
+    if catalogue()[model_id].method != method:
+        others = ", ".join(entry.id for entry in catalogue().values() if entry.method == method)
+        raise ModelUnavailable(f"{model_id} is no model for this task; choose one of {others}.")
     if notice is not None:
         missing = notice.text.split(";")[0]
         raise ModelUnavailable(f"{missing}; use 'embedded', or download it on the page first.")

@@ -32,6 +32,7 @@ FLAGS = (
 GONE = {
     "segment": "There is no picture yet",
     "personalize": "Drop a picture of your object",
+    "degraded": "Drop a bad picture",
 }
 
 SQUARE = (120, 80, 200, 160)  # x0, y0, x1, y1 of the orange square in `square_picture`

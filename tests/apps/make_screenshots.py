@@ -85,6 +85,24 @@ def take_personalize(browser: Browser, server: Server) -> None:
     studio.close()
 
 
+def take_degraded(browser: Browser, server: Server) -> None:
+    """Click the cup in the rain, and keep the four pictures side by side."""
+    looks = {"color_scheme": "light", "reduced_motion": "reduce"}
+    studio = Studio(browser, server, tab="degraded", viewport=SIZE, **looks)
+    studio.page.click("#degraded_example_1")
+    studio.wait("Picture read in")
+    studio.page.keyboard.press("x")
+    studio.drag(BOX[:2], BOX[2:])
+    studio.wait("ready: Both answered")
+    studio.page.locator("#degraded_panel label").nth(2).click()
+    studio.page.wait_for_selector("#degraded_four figure img")
+    studio.page.evaluate("document.fonts.ready")
+    studio.page.evaluate("scrollTo(0, 0)")
+    studio.page.mouse.move(5, 5)
+    save(studio.page.screenshot(animations="disabled"), FOLDER / "degraded.png")
+    studio.close()
+
+
 def draw_examples() -> Image.Image:
     """Two tiles for each example, the answer to a click and to a box; two examples a row."""
     rows = []
@@ -138,6 +156,7 @@ def main() -> None:
             )
             take(browser, Server(url, Path(folder)))
             take_personalize(browser, Server(url, Path(folder)))
+            take_degraded(browser, Server(url, Path(folder)))
             browser.close()
 
 

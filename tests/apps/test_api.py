@@ -86,6 +86,19 @@ ENDPOINTS = {
         },
         ["overlay", "record", "archive"],
     ),
+    "/segment_robustsam": (
+        {
+            "image": "–",
+            "points": [],
+            "boxes": [],
+            "degradation": "none",
+            "strength": 3,
+            "seed": 0,
+            "compare": True,
+            "model": "embedded",
+        },
+        ["overlays", "record", "picture", "archive"],
+    ),
     "/list_models": ({}, ["1st"]),
     "/health": ({}, ["1st"]),
 }

@@ -81,6 +81,17 @@ def test_own_pictures_by_click_and_upload(studio):
     assert len(record) == len(one.files)
 
 
+def test_a_point_as_numbers_marks_the_object(studio):
+    one = example_sets()[PICTURES[0]]
+    studio.upload(one.reference, wait="Click the object")
+    studio.open_points()
+    studio.page.locator("#personalize_prompts [data-do=add-point]").click()
+    studio.wait("Object learned")
+    assert (
+        studio.page.locator("#personalize_prompts [data-do=edit-point][data-column=x]").count() == 1
+    )
+
+
 def test_painting_and_erasing(studio):
     one = example_sets()[PICTURES[0]]
     studio.upload(one.reference, wait="Click the object")

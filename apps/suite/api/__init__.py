@@ -10,6 +10,7 @@ import gradio as gr
 
 from apps.suite.api.follow import add_follow
 from apps.suite.api.persam import add_persam
+from apps.suite.api.robustsam import add_robustsam
 from apps.suite.api.sam import add_sam
 from apps.suite.api.service import add_service
 from apps.suite.limits import Doorkeeper
@@ -22,4 +23,5 @@ def add_endpoints(page: gr.Blocks, doorkeeper: Doorkeeper) -> None:
         add_sam(button, doorkeeper)
         add_persam(button, doorkeeper)
         add_follow(button, doorkeeper)
+        add_robustsam(button, doorkeeper)
     add_service(page)

@@ -20,7 +20,7 @@ from apps.suite.personalize.session import (
 )
 from apps.suite.personalize.work import mean_seconds
 from apps.suite.segment.drawing import save_png
-from apps.suite.segment.markup import readings_html
+from apps.suite.segment.markup import prompts_html, readings_html
 from apps.suite.segment.show import show_canvas
 from core.overlays import describe
 
@@ -50,6 +50,7 @@ class Shown(NamedTuple):
     step_row: Any
     answers: Any
     how: Any
+    prompts: Any
     threshold: Any
     cancel: Any
     prepare: Any
@@ -88,6 +89,7 @@ def show(session: PersonalizeSession) -> Shown:
             step_row=gr.update(visible=bool(session.queries)),
             answers=answers_html(session),
             how=how_html(session) if session.how_open else gr.skip(),
+            prompts=_prompts(session),
             threshold=session.choices.presence_threshold,
             cancel=gr.update(interactive=session.running),
             prepare=gr.update(interactive=has_result),
@@ -113,9 +115,14 @@ def show_marking(session: PersonalizeSession) -> Shown:
             status=status_of(session),
             readings=readings_html(scene, _candidates(session), tab="personalize"),
             objects=marked_html(session),
+            prompts=_prompts(session),
             undo=gr.update(interactive=len(session.history) > 1),
             new_object=gr.update(interactive=bool(scene.current)),
         )
+
+
+def _prompts(session: PersonalizeSession) -> str:
+    return prompts_html(session.scene, session.picture.size if session.picture else None)
 
 
 def _candidates(session: PersonalizeSession) -> list[str]:

@@ -312,6 +312,7 @@ def _shown(parts: SimpleNamespace) -> Shown:
         step_row=parts.step_row,
         answers=parts.answers,
         how=parts.how,
+        prompts=parts.prompts,
         threshold=parts.presence_threshold,
         cancel=parts.cancel,
         prepare=parts.prepare,

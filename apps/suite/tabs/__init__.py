@@ -21,4 +21,8 @@ class Tab:
         importlib.import_module(f"{__name__}.{self.name}").build(frame, services)
 
 
-TABS = (Tab("segment", "Segment"), Tab("personalize", "Personalize"))
+TABS = (
+    Tab("segment", "Segment"),
+    Tab("personalize", "Personalize"),
+    Tab("degraded", "Degraded"),
+)

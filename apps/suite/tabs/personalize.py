@@ -29,6 +29,8 @@ from apps.suite.personalize.session import (
     threshold_of,
 )
 from apps.suite.personalize.wiring import wire
+from apps.suite.segment.markup import prompts_html
+from apps.suite.segment.scene import Scene
 from apps.suite.services import Services
 
 STAGES = [("Result", "result"), ("PerSAM | PerSAM-F", "compare"), ("Similarity", "similarity")]
@@ -57,6 +59,8 @@ def build(frame: Frame, services: Services) -> None:
         with gr.Accordion("How it got there", open=False) as parts.how_box:
             parts.how = html(how_html(PersonalizeSession()), elem_id="personalize_how_html")
         _lay_out_parameters(parts, threshold_of(frame.in_use.value))
+        with gr.Accordion("Points and boxes as numbers", open=False):
+            parts.prompts = html(prompts_html(Scene(), None), elem_id="personalize_prompts")
         with gr.Accordion("How it works", open=False):
             gr.Markdown(HOW_IT_WORKS)
         with gr.Accordion("API", open=False):
@@ -206,6 +210,11 @@ def _lay_out_parameters(parts: SimpleNamespace, threshold: float) -> None:
     """The method's switches and numbers; defaults are the published ones."""
     default = Choices()
     with gr.Accordion("Parameters", open=False, elem_id="personalize_parameters"):
+        gr.Markdown(
+            "These are for pictures. A clip is followed by the published video settings; of what "
+            "is here only the presence threshold counts there.",
+            padding=False,
+        )
         gr.Markdown("**PerSAM** · PerSAM-F goes without these, as published", padding=False)
         with gr.Row():
             parts.guided_attention = _switch(

@@ -1,0 +1,1 @@
+"""The Degraded tab: SAM and RobustSAM on a bad picture, side by side."""
