@@ -104,6 +104,7 @@ def test_endpoints_of_the_page_are_not_announced(http):
         "segment_persam",
         "learn_persam",
         "follow_persam",
+        "segment_robustsam",
         "list_models",
         "health",
     }
