@@ -99,7 +99,7 @@ def test_the_warm_up_brings_the_masks_close_to_sams(small_atlas: Atlas) -> None:
         logits = torch.einsum("btc,bchw->bthw", weights, features.float())
         return float(losses.mask_iou(logits, truth.float()).mean())
 
-    assert agreement(after) > agreement(before) + 0.1
+    assert agreement(after) > agreement(before) + 0.03
 
 
 def test_pairs_repeat_by_seed_and_leave_unseen_kinds_out(small_atlas: Atlas) -> None:
