@@ -1,4 +1,4 @@
-"""Parts that tabs share: the channel from the page's script, and how listeners are guarded."""
+"""What the tabs' listeners share: how they are guarded, attached, and what they show at last."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
-from gradio.data_classes import FileData, ListFiles
 
-from apps.suite.canvas import Picture
+from apps.suite import models
 from apps.suite.limits import Doorkeeper
-from apps.suite.notices import Notice, notice_of
+from apps.suite.notices import Notice, notice_of, status_html
 from apps.suite.services import Services
 from apps.suite.sessions import Visitors
 from core.errors import PromptError
-from core.overlays import BACKGROUNDS, Background
+from core.overlays import Background
+
+N = TypeVar("N", bound=NamedTuple)
 
 READY = Notice("ready", "")
 TOOLS = ("foreground", "background", "box", "scribble", "paint", "erase")
@@ -37,24 +38,6 @@ class Drawing:
     numbers: bool = True
     background: Background = "image"
     overlay: bool = True
-
-
-def html(value: str = "", **options: Any) -> gr.HTML:
-    """Show HTML of our own making, styled by static/suite.css alone."""
-    return gr.HTML(value, apply_default_css=False, js_on_load=None, **options)
-
-
-def build_channel(name: str) -> gr.HTML:
-    """Return an unseen component through which static/suite.js sends a tab's actions.
-
-    Its `input`, `select` and `submit` listeners receive them as `gr.EventData`.
-    """
-    return gr.HTML(
-        "",
-        visible="hidden",
-        elem_id=f"{name}_channel",
-        js_on_load=f"(window.studioChannels ??= {{}})[{name!r}] = trigger;",
-    )
 
 
 def data_of(event: gr.EventData) -> dict[str, Any]:
@@ -146,50 +129,6 @@ def take_then(
     return take
 
 
-class Upload(gr.File):
-    """A file component that hands over paths; gr.File leaves an empty file behind for each."""
-
-    is_template = True
-
-    def preprocess(self, payload: ListFiles | FileData | None) -> Any:
-        if payload is None:
-            return None
-        files = payload.root if isinstance(payload, ListFiles) else [payload]
-        paths = [str(file.path) for file in files]
-        return paths if self.file_count == "multiple" else next(iter(paths), None)
-
-
-def drawing_controls(parts: SimpleNamespace, tab: str) -> None:
-    """Lay out the controls that change the drawing only, and name them in `parts`."""
-    drawing = Drawing()
-    with gr.Row(elem_id=f"{tab}_drawing"):
-        parts.overlay = gr.Checkbox(
-            drawing.overlay, label="Masks", container=False, elem_id=f"{tab}_overlay", min_width=80
-        )
-        parts.outline = gr.Checkbox(drawing.outline, label="Outline", container=False, min_width=80)
-        parts.numbers = gr.Checkbox(drawing.numbers, label="Numbers", container=False, min_width=90)
-        parts.fainter = gr.Button("−", size="sm", elem_id=f"{tab}_fainter", min_width=36, scale=0)
-        parts.opacity = gr.Slider(
-            0,
-            1,
-            value=drawing.opacity,
-            step=0.05,
-            label="Opacity",
-            buttons=[],
-            elem_id=f"{tab}_opacity",
-            min_width=150,
-            scale=2,
-        )
-        parts.stronger = gr.Button("+", size="sm", elem_id=f"{tab}_stronger", min_width=36, scale=0)
-        parts.background = gr.Dropdown(
-            [(name.capitalize(), name) for name in BACKGROUNDS],
-            value=drawing.background,
-            label="Background",
-            elem_id=f"{tab}_background",
-            min_width=130,
-        )
-
-
 def wire_drawing(
     parts: SimpleNamespace,
     redraw: Callable[..., tuple[Any, ...]],
@@ -256,32 +195,6 @@ def prepare_files(
     return gr.update(value=paths, visible=True), status_of(session)
 
 
-def marking_picture(parts: SimpleNamespace, tab: str, invitation: str, **options: Any) -> None:
-    """Lay out the clickable picture, which is also where one is dropped."""
-    parts.canvas = Picture(
-        type="filepath",
-        image_mode=None,
-        format="png",
-        sources=["upload", "clipboard"],
-        show_label=False,
-        placeholder=invitation,
-        interactive=True,
-        elem_id=f"{tab}_canvas",
-        **options,
-    )
-
-
-def marking_tools(parts: SimpleNamespace, tab: str, tools: Sequence[str] = TOOLS) -> None:
-    """Lay out the tools that mark an object in it."""
-    parts.tool = gr.Radio(
-        [(name.capitalize(), name) for name in tools],
-        value=tools[0],
-        label="Tool",
-        elem_id=f"{tab}_tool",
-        elem_classes="segmented",
-    )
-
-
 def place_of(event: gr.EventData) -> tuple[float, float]:
     """Where a picture was clicked, in shown pixels. Raises PromptError if that cannot be read."""
     try:
@@ -289,3 +202,21 @@ def place_of(event: gr.EventData) -> tuple[float, float]:
     except (KeyError, TypeError, ValueError):
         raise PromptError("That place is not in the picture; click inside it.") from None
     return x, y
+
+
+def shown_parts(parts: SimpleNamespace, shown: type[N]) -> N:
+    """A tab's components by the names and in the order of the updates that its `show` makes."""
+    return shown._make(getattr(parts, name) for name in shown._fields)
+
+
+def show_all(session: Any, show: Callable[[Any], N], nothing: N) -> tuple[Any, ...]:
+    """Update the session, the line about the device, and everything that `show` draws.
+
+    Args:
+        nothing: an update of nothing, for when drawing fails: the status line says so.
+    """
+    try:
+        return session, models.device_html(session.model, session.seconds), *show(session)
+    except Exception as error:
+        session.notice = notice_of(error)
+        return session, gr.skip(), *nothing._replace(status=status_html(session.notice))

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from apps.suite import models
-from apps.suite.components import html
+from apps.suite.layout import html
 from apps.suite.notices import escape, notice_of, status_html
 from core.errors import SuiteError
 from core.settings import Settings

@@ -1,16 +1,23 @@
-"""Run long work in a thread, so that its listener can say how far it is and be stopped."""
+"""Run long work in a thread, so that its listener can say how far it is and be stopped.
+
+`run_job` is the thread, `follow` the whole course of a tab's job: progress, end, error, cancel.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, TypeVar
+
+from apps.suite.notices import Notice, notice_of
+from apps.suite.sessions import Session
 
 if TYPE_CHECKING:
     from core.engine import CancelToken
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Session)
 Progress = Callable[[float, str], None]
 
 
@@ -51,3 +58,56 @@ def run_job(
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def _put_notice(session: Session, notice: Notice) -> None:
+    session.notice = notice
+
+
+def _explain(session: Session, error: Exception) -> Notice:
+    return notice_of(error)
+
+
+def follow(
+    session: S,
+    doing: str,
+    work: Callable[[Progress], Notice | None],
+    token: CancelToken,
+    *,
+    keep: Callable[[S, Notice], None] = _put_notice,
+    explain: Callable[[S, Exception], Notice | None] = _explain,
+    stops_queued: bool = False,
+) -> Iterator[Notice]:
+    """Yield how far a session's job is; what is to be said at its end stays with the session.
+
+    Nothing is raised: an error or a cancel becomes the session's notice.
+
+    Args:
+        doing: begins every sentence, as in "Searching picture 2 of 5…".
+        work: as `run_job` takes it; returns what is to be said then, None to leave the notice.
+        token: of the job, which is over afterwards.
+        keep: what is done with the notice of the end, instead of putting it into the session.
+        explain: makes a notice of an error; None leaves the session's.
+        stops_queued: a cancel counts for what waits behind the job as well, until `begin_job`.
+    """
+    try:
+        token.raise_if_cancelled()
+        notice = yield from _say(run_job(work, token), doing)
+        if notice is not None:
+            keep(session, notice)
+    except Exception as error:
+        notice = explain(session, error)
+        if notice is not None:
+            session.notice = notice
+    finally:
+        if not (stops_queued and token.cancelled):
+            session.end_job(token)
+
+
+def _say(job: Generator[tuple[float, str], None, T], doing: str) -> Generator[Notice, None, T]:
+    while True:
+        try:
+            fraction, text = next(job)
+        except StopIteration as end:
+            return end.value
+        yield Notice("busy", f"{doing} {text}…", progress=fraction)

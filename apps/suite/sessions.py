@@ -12,6 +12,8 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from apps.suite.notices import Notice
+
 if TYPE_CHECKING:
     from core.engine import CancelToken
 
@@ -26,6 +28,8 @@ class Session:
     It lives in a `gr.State`, is changed in place under its lock, and is never copied: gradio's
     copy of the initial value becomes a new session for each visitor.
     """
+
+    notice: Notice  # what the status line says; tabs begin with their own
 
     def __init__(self) -> None:
         self.lock = threading.RLock()

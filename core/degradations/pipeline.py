@@ -45,6 +45,11 @@ class Degraded:
     displacements: tuple[Displacement, ...] = ()
 
     @property
+    def steps(self) -> list[dict[str, Any]]:
+        """Parameters of every kind in its turn; of one alone its own."""
+        return self.parameters.get("steps", [self.parameters])
+
+    @property
     def moves_pixels(self) -> bool:
         """Whether a mask of the clear picture no longer fits exactly."""
         return bool(self.displacements)

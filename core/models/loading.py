@@ -30,6 +30,8 @@ Progress = Callable[[float, str], None]
 CHUNK_BYTES = 2**20
 TIMEOUT_SECONDS = 30
 
+WRAPPERS = ("state_dict", "model")  # names that checkpoints of a training have for the weights
+
 _log = logging.getLogger(__name__)
 
 
@@ -74,6 +76,9 @@ def find_local(entry: Entry) -> Path | None:
 def read_state_dict(path: Path, *, expected_sha256: str | None = None) -> dict[str, Tensor]:
     """Read named tensors from a .safetensors file or a PyTorch checkpoint, onto the CPU.
 
+    What training scripts put around them is taken off: the rest of a checkpoint beside its
+    "state_dict" or "model", and the "module." that data-parallel training puts before each name.
+
     Raises:
         ModelUnavailable: the file is missing, has another checksum, is damaged, or holds
             anything besides named tensors (such as code); the message names it.
@@ -87,7 +92,7 @@ def read_state_dict(path: Path, *, expected_sha256: str | None = None) -> dict[s
             "it again."
         )
     try:
-        state_dict = _read_tensors(path)
+        state_dict = _unwrap(_read_tensors(path))
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
         raise ModelUnavailable(
             f"The weights file {path.name} is damaged or holds more than tensors, so it was not "
@@ -141,6 +146,15 @@ def _read_tensors(path: Path) -> Any:
     return torch.load(
         path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None
     )
+
+
+def _unwrap(value: Any) -> Any:
+    """Take off what training scripts put around a state dict; anything else stays as it is."""
+    if isinstance(value, dict):
+        value = next((value[key] for key in WRAPPERS if _is_state_dict(value.get(key))), value)
+    if not _is_state_dict(value):
+        return value
+    return {name.removeprefix("module."): tensor for name, tensor in value.items()}
 
 
 def _is_state_dict(value: Any) -> bool:

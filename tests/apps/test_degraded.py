@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from apps.suite.degraded.markup import (
     answers_html,
     four_html,
     guesses_html,
+    restored_html,
     series_html,
     sheet_html,
 )
@@ -26,6 +28,7 @@ from apps.suite.segment import edits
 from core.degradations import COMBINATIONS, DEGRADATIONS, KINDS, degrade, degrade_chain
 from core.errors import ImageError, ModelUnavailable, NothingFound, PromptError
 from core.masks import iou
+from core.robustsam import priors
 
 SQUARE = (120, 80, 200, 160)  # x0, y0, x1, y1
 CENTRE = (160.0, 120.0)
@@ -75,6 +78,7 @@ def test_what_is_missing_is_said():
     session = DegradedSession()
     for action, sentence in (
         (lambda: inputs.begin_job(session), "Drop a bad picture"),
+        (lambda: inputs.begin_restoring(session), "Drop a bad picture"),
         (lambda: inputs.set_panel(session, "slider"), "Drop a bad picture"),
         (lambda: inputs.run_again(session), "There is no picture yet"),
         (lambda: inputs.upload_truth(session, __file__), "Drop a bad picture"),
@@ -230,6 +234,141 @@ def test_a_cancelled_sweep_keeps_what_is_done(clicked):
     assert "Stopped at your request" in clicked.notice.text
 
 
+@pytest.fixture
+def blurred(clicked):
+    """The same, blurred by motion instead of rain."""
+    inputs.set_choice(clicked, "motion_blur", 3, 5)
+    answer(clicked)
+    return clicked
+
+
+def restore(session) -> list:
+    inputs.begin_restoring(session)
+    return list(work.restore(session))
+
+
+def test_what_is_missing_to_restore_is_said(clicked):
+    assert "choose Motion blur under Degrade it" in clicked.missing_to_restore()
+    assert "Blurred and compressed or Handheld in the dark" in restored_html(clicked)
+    assert show.show(clicked).restore["interactive"] is False
+    with pytest.raises(PromptError, match="Only a blur that was made here"):
+        inputs.begin_restoring(clicked)
+    inputs.set_choice(clicked, "motion_blur", 2, 0)
+    edits.clear(clicked)
+    answer(clicked)
+    assert "Click an object" in clicked.missing_to_restore()
+    with pytest.raises(PromptError, match="Click an object"):
+        inputs.begin_restoring(clicked)
+    click(clicked, *CENTRE)
+    answer(clicked)
+    assert show.show(clicked).restore["interactive"] is True
+    assert "Press Restore" in restored_html(clicked)
+    assert DegradedSession().missing_to_restore().startswith("Drop a bad picture")
+
+
+def test_the_blur_is_undone_by_three_priors(blurred):
+    notices = restore(blurred)
+    assert [one.name for one in blurred.restored.results] == [
+        "degraded",
+        "none",
+        "sam",
+        "robustsam",
+    ]
+    before, *after = (one.quality for one in blurred.restored.results)
+    assert all(one.psnr > before.psnr + 2 and one.ssim > before.ssim for one in after)
+    assert all(one.subject_psnr > before.subject_psnr + 2 for one in after)
+    np.testing.assert_array_equal(blurred.restored.results[0].image, blurred.picture.image)
+    expected = priors.measure_quality(
+        blurred.restored.results[2].image,
+        blurred.clear.loaded.image,
+        priors.around(blurred.clear_answer[1]),
+    )
+    assert after[1] == expected
+    assert notices[0].text.startswith("Deblurring: picture 1 of 3") and notices[0].kind == "busy"
+    assert "RobustSAM's +" in blurred.notice.text and blurred.panel == "restored"
+    html = restored_html(blurred)
+    shown = [f"{one.subject_psnr:.2f}" for one in after]
+    assert html.count("<figure>") == 4
+    assert html.count('class="best"') == shown.count(max(shown, key=float)), "as it is shown"
+    assert f"{after[2].psnr:.2f} dB" in html and f"{after[2].subject_ssim:.3f}" in html
+    assert "clear original:" in html
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("handheld in the dark", "original under the same low light:"),
+        ("blurred and compressed", "original:"),
+    ],
+)
+def test_a_blur_in_a_combination_is_undone(clicked, name, told):
+    inputs.set_choice(clicked, name, 3, 1)
+    answer(clicked)
+    restore(clicked)
+    assert len(clicked.restored.results) == 4 and clicked.notice.kind == "ready"
+    assert told in restored_html(clicked)
+
+
+def test_a_restored_picture_goes_with_what_it_was_made_by(blurred):
+    restore(blurred)
+    inputs.set_panel(blurred, "restored")
+    assert blurred.restored is not None, "another view changes nothing"
+    click(blurred, 20, 20)
+    answer(blurred)
+    assert blurred.restored is None and blurred.sheet == ()
+    restore(blurred)
+    assert blurred.restored is not None
+    inputs.new_seed(blurred)
+    assert blurred.restored is None
+    answer(blurred)
+    restore(blurred)
+    inputs.set_options(blurred, "off", 0.5)
+    assert blurred.restored is None
+
+
+def test_prompts_that_change_meanwhile_void_the_restored_picture(blurred):
+    inputs.begin_restoring(blurred)
+    job = work.restore(blurred)
+    next(job)
+    click(blurred, 20, 20)
+    list(job)
+    assert blurred.restored is None and "other prompts" in blurred.notice.text
+
+
+def test_restoring_can_be_cancelled(blurred):
+    inputs.begin_restoring(blurred)
+    job = work.restore(blurred)
+    next(job)
+    edits.cancel(blurred)
+    list(job)
+    assert blurred.restored is None and blurred.notice.text.startswith("Stopped after")
+
+
+def test_an_uploaded_mask_says_where_the_subject_is(blurred, tmp_path):
+    path = tmp_path / "mask.png"
+    Image.fromarray(square_mask()).save(path)
+    inputs.upload_truth(blurred, str(path))
+    answer(blurred)
+    restore(blurred)
+    one = blurred.restored.results[1]
+    near = priors.around(square_mask())
+    assert one.quality == priors.measure_quality(one.image, blurred.clear.loaded.image, near)
+
+
+def test_restored_pictures_are_downloaded_with_their_qualities(blurred):
+    assert not any("restored" in Path(path).name for path in write_files(blurred))
+    restore(blurred)
+    paths = [Path(path) for path in write_files(blurred)]
+    names = ("none", "sam", "robustsam")
+    written = [next(p for p in paths if p.name.endswith(f"restored_{n}.png")) for n in names]
+    for path, one in zip(written, blurred.restored.results[1:], strict=True):
+        np.testing.assert_array_equal(read(path), one.image)
+    with zipfile.ZipFile(paths[0]) as archive:
+        assert {path.name for path in written} <= set(archive.namelist())
+    told = json.loads(next(p for p in paths if p.suffix == ".json").read_text())
+    assert told["restored"]["robustsam"]["psnr"] == blurred.restored.results[3].quality.psnr
+
+
 def test_options_reach_both_models(clicked):
     inputs.set_options(clicked, "off", -0.5)
     answer(clicked)
@@ -252,10 +391,11 @@ def test_downloads_hold_both_answers(clicked):
     assert told["iou"]["robustsam"] == pytest.approx(clicked.ious[1])
     picture = next(path for path in paths if path.name.endswith("picture.png"))
     np.testing.assert_array_equal(read(picture), clicked.picture.image)
+    assert "restored" not in told
 
 
 def test_every_panel_draws(clicked):
-    for panel in ("picture", "slider", "four", "all"):
+    for panel in ("picture", "slider", "four", "all", "restored"):
         inputs.set_panel(clicked, panel)
         clicked.on_canvas = None
         shown = show.show(clicked)
@@ -264,6 +404,7 @@ def test_every_panel_draws(clicked):
             "slider": shown.compare,
             "four": shown.four,
             "all": shown.sheet,
+            "restored": shown.restored,
         }
         assert visible[panel]["visible"] is True
         others = [one for name, one in visible.items() if name != panel]

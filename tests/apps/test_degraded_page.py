@@ -86,6 +86,38 @@ def test_the_sheet_fills_and_a_card_is_chosen(studio, square_picture):
     assert page.locator("#degraded_series polyline").count() == 2
 
 
+def test_a_blur_is_undone_beside_its_figures(studio, square_picture):
+    page = studio.page
+    studio.upload(square_picture)
+    page.locator("#degraded_panel label").nth(4).click()
+    page.wait_for_selector("#degraded_restored .placeholder")
+    assert "choose Motion blur" in page.locator("#degraded_restored").inner_text()
+    assert page.locator("#degraded_restore").is_disabled()
+    page.locator("#degraded_panel label").nth(0).click()
+    page.wait_for_selector(SHOWN)
+    choose(studio, "Blur · Motion blur")
+    studio.wait("ready: Picture read in")
+    studio.click(0.5, 0.5)
+    studio.wait("ready: Both answered", "RobustSAM")
+    page.click("#degraded_restore")
+    studio.wait("ready: Around the subject", "RobustSAM's")
+    page.wait_for_selector("#degraded_restored figure")
+    captions = page.locator("#degraded_restored figcaption").all_inner_texts()
+    titles = ["Blurred", "No mask", "SAM's mask", "RobustSAM's mask"]
+    assert [text.splitlines()[0] for text in captions] == titles
+    assert all(text.count(" dB") == 2 for text in captions)
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 844})
+        inner, scroll = page.evaluate("[innerWidth, document.documentElement.scrollWidth]")
+        assert scroll <= inner
+    page.locator("#degraded_panel label").nth(0).click()
+    page.wait_for_selector(SHOWN)
+    studio.click(0.1, 0.1)
+    studio.wait("ready: Both answered")
+    page.locator("#degraded_panel label").nth(4).click()
+    page.wait_for_selector("#degraded_restored .placeholder")
+
+
 def test_points_as_numbers_and_in_the_picture_are_the_same(studio, square_picture):
     studio.upload(square_picture)
     studio.open_points()

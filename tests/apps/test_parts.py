@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import re
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from apps.suite import app, examples, frame, models
 from apps.suite.canvas import View
-from apps.suite.jobs import run_job
+from apps.suite.components import show_all, shown_parts
+from apps.suite.jobs import follow, run_job
 from apps.suite.limits import RateLimiter, TooManyRequests
 from apps.suite.notices import Notice, error_for_client, notice_of, say_seconds, status_html
 from apps.suite.segment.session import SegmentSession
@@ -131,6 +134,99 @@ def test_a_job_passes_its_error_on_and_stops_when_closed():
     next(job)
     job.close()
     assert token.cancelled
+
+
+def followed(work, **hooks):
+    """The notices of a job, and the session after it."""
+    session = SegmentSession()
+    return list(follow(session, "Doing:", work, session.begin_job(), **hooks)), session
+
+
+def test_a_followed_job_leaves_its_last_notice_with_the_session():
+    def work(report):
+        report(0.5, "half")
+        return Notice("ready", "Done.")
+
+    notices, session = followed(work)
+    assert notices == [Notice("busy", "Doing: half…", progress=0.5)]
+    assert session.notice == Notice("ready", "Done.")
+    assert not session.cancel_job(), "the job is over"
+    _, session = followed(lambda report: None)
+    assert session.notice == SegmentSession().notice, "nothing new to say"
+
+
+def test_what_goes_wrong_in_a_followed_job_is_the_sessions_notice():
+    def fail(report):
+        raise PromptError("no")
+
+    notices, session = followed(fail)
+    assert notices == [] and session.notice == Notice("warning", "no")
+    assert not session.cancel_job()
+    _, session = followed(fail, explain=lambda session, error: None)
+    assert session.notice == SegmentSession().notice
+
+
+def test_a_job_that_was_cancelled_before_it_began_does_nothing():
+    session, ran = SegmentSession(), []
+    token = session.begin_job()
+    session.cancel_job()
+    assert list(follow(session, "Doing:", ran.append, token)) == []
+    assert not ran and session.notice.text == "Stopped at your request."
+
+
+@pytest.mark.parametrize("stops_queued", [True, False])
+def test_a_cancel_may_count_for_what_waits_behind_the_job(stops_queued):
+    session = SegmentSession()
+
+    def work(report):
+        session.cancel_job()
+        return Notice("ready", "Done.")
+
+    list(follow(session, "Doing:", work, session.begin_job(), stops_queued=stops_queued))
+    assert session.job_token().cancelled == stops_queued
+    assert not session.begin_job().cancelled
+
+
+def test_a_followed_job_keeps_its_notice_as_the_tab_likes():
+    kept = []
+    _, session = followed(
+        lambda report: Notice("ready", "Done."), keep=lambda *given: kept.append(given)
+    )
+    assert kept == [(session, Notice("ready", "Done."))]
+    assert session.notice == SegmentSession().notice
+
+
+def test_a_page_that_is_closed_stops_the_followed_job():
+    session = SegmentSession()
+    token = session.begin_job()
+
+    def wait(report):
+        report(0.0, "started")
+        while not token.cancelled:
+            pass
+
+    job = follow(session, "Doing:", wait, token)
+    next(job)
+    job.close()
+    assert token.cancelled and not session.cancel_job()
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_and_nothing_else_changes(caplog):
+    class Shown(NamedTuple):
+        status: Any
+        picture: Any
+
+    def broken(session):
+        raise RuntimeError("/secret/path")
+
+    session = SegmentSession()
+    update = show_all(session, broken, Shown("skip", "skip"))
+    assert update[0] is session and update[3] == "skip"
+    assert "Reference" in update[2] and session.notice.kind == "failed"
+    parts = SimpleNamespace(picture="a picture", status="a line", other=1)
+    assert shown_parts(parts, Shown) == Shown("a line", "a picture")
+    drawn = show_all(session, lambda session: Shown("said", "drawn"), Shown("skip", "skip"))
+    assert drawn[2:] == ("said", "drawn")
 
 
 @pytest.mark.parametrize("size", [(40, 60), (240, 320), (700, 900), (1500, 2000), (3000, 200)])

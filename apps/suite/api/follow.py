@@ -12,7 +12,7 @@ import gradio as gr
 from apps.suite import models
 from apps.suite.api.common import expose, new_folder
 from apps.suite.api.persam import check_variant
-from apps.suite.components import Upload
+from apps.suite.layout import Upload
 from apps.suite.limits import Doorkeeper
 from apps.suite.masks import read_objects
 from core.errors import ImageError, PromptError

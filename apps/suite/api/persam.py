@@ -14,7 +14,7 @@ import numpy as np
 
 from apps.suite import models
 from apps.suite.api.common import expose, load_picture, new_folder, open_switch, picture
-from apps.suite.components import Upload
+from apps.suite.layout import Upload
 from apps.suite.limits import Doorkeeper
 from apps.suite.masks import read_mask
 from apps.suite.personalize.inputs import RANGES

@@ -20,16 +20,23 @@ def write_files(session: DegradedSession) -> list[str]:
     with session.lock:
         picture, found, ious = session.need_picture(), session.comparison, session.ious
         degraded, drawing = session.degraded, session.drawing
+        restored = session.restored.results if session.restored else ()
     if found is None:
         raise NothingFound("There is nothing to download yet: click an object first.")
     parameters = degraded.parameters if degraded else {}
-    told = comparison_record(found, parameters, ious, picture.loaded.notices)
+    told = comparison_record(found, parameters, ious, picture.loaded.notices, restored)
     whole = View(picture.image, picture.size)
     overlays = {
         name: draw_answer(whole, answer, drawing)
         for name, answer in (("sam", found.sam), ("robustsam", found.robust))
     }
     files = write_comparison(
-        picture.image, found, told, picture.loaded.stem, session.new_file(""), overlays
+        picture.image,
+        found,
+        told,
+        picture.loaded.stem,
+        session.new_file(""),
+        overlays,
+        restored=restored,
     )
     return [str(path) for path in files.all]

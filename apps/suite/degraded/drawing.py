@@ -16,6 +16,7 @@ from core.overlays import draw
 
 if TYPE_CHECKING:
     from core.robustsam.pipeline import SweepStep
+    from core.robustsam.priors import Restoration
     from core.sam.pipeline import SamResult
 
 Image = NDArray[np.uint8]
@@ -60,6 +61,11 @@ def draw_four(session: DegradedSession) -> list[str]:
     clear, picture = session.need_clear(), session.need_picture()
     pictures = (View.of(clear.loaded.image).image, picture.view.image, *draw_pair(session))
     return [data_address(fit_within(np.ascontiguousarray(one), FOUR_SIDE)) for one in pictures]
+
+
+def draw_restored(results: tuple[Restoration, ...]) -> list[str]:
+    """The restored pictures, small, as data addresses."""
+    return [data_address(fit_within(one.image, FOUR_SIDE)) for one in results]
 
 
 def draw_card(step: SweepStep) -> Card:

@@ -12,6 +12,10 @@ SAM here is the same model on its own path: same encoder, one encoding for both,
 the picture was degraded here, IoU is measured with SAM's mask of the clear picture, or with the
 mask that you upload. Elastic and glass distortion move pixels; the mask moves along.
 
+**Restore** shows the paper's second use of masks, as a prior for restoration. A motion blur that
+was made here is undone by total variation with its known kernel; where a mask has its border a jump
+in colour costs less, so that the subject's outline comes out sharp if the mask is right.
+
 The embedded RobustSAM never saw **snow** nor **motion blur** in its training.
 """
 

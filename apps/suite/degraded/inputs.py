@@ -23,11 +23,7 @@ def read_upload(session: DegradedSession, path: str | None) -> None:
     Raises:
         ImageError: the file is no readable picture, or over a limit.
     """
-    session.on_canvas = None  # the browser shows the file itself by now
-    if path is None:
-        return
-    session.own_upload(path)
-    use_picture(session, load(path))
+    edits.take_upload(session, path, use_picture)
 
 
 def use_picture(session: DegradedSession, loaded: LoadedImage) -> None:
@@ -112,6 +108,13 @@ def begin_job(session: DegradedSession) -> None:
         raise PromptError("There is no prompt yet: click an object or draw a box around it first.")
     session.begin_job()
     session.notice = Notice("busy", "Waiting for the model…")
+
+
+def begin_restoring(session: DegradedSession) -> None:
+    """Get ready to deblur. Raises PromptError without a blur that is known, or without masks."""
+    if missing := session.missing_to_restore():
+        raise PromptError(missing)
+    begin_job(session)
 
 
 def choose_kind(session: DegradedSession, data: dict[str, Any]) -> None:

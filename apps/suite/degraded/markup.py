@@ -1,10 +1,10 @@
-"""HTML of the Degraded tab: both answers, four pictures, the sheet, the line chart, the guess."""
+"""HTML of the Degraded tab: answers, four pictures, the sheet, the line chart, the guess."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apps.suite.degraded.drawing import draw_four
+from apps.suite.degraded.drawing import draw_four, draw_restored
 from apps.suite.degraded.session import Card, Choice, DegradedSession
 from apps.suite.notices import escape
 from apps.suite.segment.drawing import say_score
@@ -12,8 +12,15 @@ from core.degradations import KINDS
 
 if TYPE_CHECKING:
     from core.degradations.guess import Finding
+    from core.robustsam.priors import Quality
     from core.sam.pipeline import SamResult
 
+RESTORED = {
+    "degraded": "Blurred",
+    "none": "No mask",
+    "sam": "SAM's mask",
+    "robustsam": "RobustSAM's mask",
+}
 CHART = (320, 170)  # px
 MARGIN = (34, 12, 24, 10)  # left, top, bottom, right
 
@@ -90,10 +97,39 @@ def _caption(model: str, iou: float | None) -> str:
     return model if iou is None else f"{model} · IoU {iou:.2f}"
 
 
+def restored_html(session: DegradedSession) -> str:
+    """The blurred picture and the three restored ones, each with how good it is."""
+    found = session.restored
+    if found is None:
+        text = session.missing_to_restore() or "Press Restore to undo the blur."
+        return f'<p class="placeholder">{escape(text)}</p>'
+    best = max(round(one.quality.subject_psnr, 2) for one in found.results)  # as it is shown
+    figures = "".join(
+        f'<figure><img src="{address}" alt=""><figcaption>{escape(RESTORED[one.name])}'
+        f"{_quality(one.quality, round(one.quality.subject_psnr, 2) == best)}</figcaption></figure>"
+        for one, address in zip(found.results, draw_restored(found.results), strict=True)
+    )
+    kept = "".join(f" under the same {KINDS[name].title.lower()}" for name in found.before)
+    return (
+        f'<div class="four restored">{figures}</div>'
+        f'<p class="note">Measured with the clear original{kept}: PSNR and SSIM of the whole '
+        "picture, and around the subject. A mask tells the deblurring where colours may jump.</p>"
+    )
+
+
+def _quality(quality: Quality, is_best: bool) -> str:
+    mark = ' class="best"' if is_best else ""
+    return (
+        f"<dl><dt>Picture</dt><dd>{quality.psnr:.2f} dB</dd><dd>{quality.ssim:.3f}</dd>"
+        f"<dt>Subject</dt><dd{mark}>{quality.subject_psnr:.2f} dB</dd>"
+        f"<dd>{quality.subject_ssim:.3f}</dd></dl>"
+    )
+
+
 def sheet_html(cards: tuple[Card, ...]) -> str:
     """Every kind as a card to choose; SAM's IoU and RobustSAM's as bars."""
     if not cards:
-        return '<p class="note">Press All kinds to see each of the fifteen here.</p>'
+        return '<p class="placeholder">Press All kinds to see each of the fifteen here.</p>'
     figures = "".join(
         f'<button type="button" class="degradation" data-do="kind" data-kind="{card.name}" '
         f'data-focus="kind-{card.name}"><img src="{card.picture}" alt="">'

@@ -17,11 +17,21 @@ from core.images import LoadedImage
 if TYPE_CHECKING:
     from core.degradations.guess import Finding
     from core.robustsam.pipeline import Comparison
+    from core.robustsam.priors import Restoration
 
 CLEAR = "clear"
-PANELS = ("picture", "slider", "four", "all")
+PANELS = ("picture", "slider", "four", "all", "restored")
 
 NO_PICTURE = "Drop a bad picture into the frame, or a good one and degrade it here."
+SMEAR = "motion_blur"
+_combined = " or ".join(
+    name.capitalize() for name, steps in COMBINATIONS.items() if SMEAR in dict(steps)
+)
+NO_SMEAR = (
+    f"Only a blur that was made here is known well enough to undo it: choose {KINDS[SMEAR].title} "
+    f"under Degrade it, or {_combined}."
+)
+NO_PRIOR = "Click an object or drag a box first: the masks are what helps."
 FIRST_CLICK = "Click an object or drag a box: both models answer."
 
 
@@ -79,6 +89,19 @@ class Card:
 
 
 @dataclass(frozen=True, eq=False)
+class Restored:
+    """The picture deblurred without and with masks as a prior.
+
+    Args:
+        results: the blurred picture, then without a mask, with SAM's, with RobustSAM's.
+        before: names of what was done to the picture before the blur, which is not undone.
+    """
+
+    results: tuple[Restoration, ...]
+    before: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Clear:
     """A visitor's picture as it was uploaded; ``truth`` is an uploaded mask (H, W), if any."""
 
@@ -107,6 +130,7 @@ class DegradedSession(SegmentSession):
         self.ious: tuple[float, float] | None = None
         self.sheet: tuple[Card, ...] = ()  # every kind at one severity
         self.series: tuple[Card, ...] = ()  # one kind at every severity
+        self.restored: Restored | None = None
 
     def need_clear(self) -> Clear:
         """Return the uploaded picture. Raises PromptError if there is none."""
@@ -117,4 +141,18 @@ class DegradedSession(SegmentSession):
     def forget_answer(self) -> None:
         """The prompts or the picture changed: what was found is out of date."""
         self.comparison = self.ious = self.asked = None
+        self.forget_measured()
+
+    def forget_measured(self) -> None:
+        """The prompts changed: what was measured by them beyond the answer is out of date."""
         self.sheet = self.series = ()
+        self.restored = None
+
+    def missing_to_restore(self) -> str:
+        """Say what there has to be before the picture can be restored; "" if nothing is missing."""
+        if self.clear is None:
+            return NO_PICTURE
+        steps = self.degraded.steps if self.degraded else []
+        if not any(step["name"] == SMEAR for step in steps):
+            return NO_SMEAR
+        return "" if self.comparison is not None else NO_PRIOR

@@ -11,6 +11,7 @@ from apps.suite.degraded.markup import (
     answers_html,
     four_html,
     guesses_html,
+    restored_html,
     series_html,
     sheet_html,
 )
@@ -28,6 +29,7 @@ class Shown(NamedTuple):
     compare: Any
     four: Any
     sheet: Any
+    restored: Any
     panel: Any
     status: Any
     guesses: Any
@@ -41,6 +43,7 @@ class Shown(NamedTuple):
     clear: Any
     find_all: Any
     find_series: Any
+    restore: Any
     cancel: Any
     prepare: Any
     files: Any
@@ -60,6 +63,7 @@ def show(session: DegradedSession) -> Shown:
             compare=show_compare(session),
             four=_panel(session, "four", four_html),
             sheet=_panel(session, "all", lambda s: sheet_html(s.sheet)),
+            restored=_panel(session, "restored", restored_html),
             panel=session.panel,
             status=status_of(session),
             guesses=guesses_html(session.guesses, choice),
@@ -73,6 +77,7 @@ def show(session: DegradedSession) -> Shown:
             clear=gr.update(interactive=bool(scene.prompts or scene.corner)),
             find_all=gr.update(interactive=can_sweep),
             find_series=gr.update(interactive=can_sweep and one_kind),
+            restore=gr.update(interactive=not session.missing_to_restore()),
             cancel=gr.update(interactive=False),
             prepare=gr.update(interactive=session.comparison is not None),
             files=gr.update(value=None, visible=False),

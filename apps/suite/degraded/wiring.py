@@ -8,11 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from apps.suite import models
 from apps.suite.components import (
     PRIVATE,
     data_of,
-    place_of,
+    show_all,
+    shown_parts,
     take_then,
     wire_downloads,
     wire_drawing,
@@ -31,9 +31,10 @@ from apps.suite.degraded.show import (
     status_of,
 )
 from apps.suite.frame import Frame
-from apps.suite.notices import Notice, notice_of
+from apps.suite.notices import Notice
 from apps.suite.segment import edits
 from apps.suite.segment.session import Options
+from apps.suite.segment.wiring import on_click, on_stroke
 from apps.suite.services import Services
 
 
@@ -44,7 +45,7 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
         frame.in_use,
         services,
         refresh=refresh,
-        outputs=[parts.state, frame.device, *_shown(parts)],
+        outputs=[parts.state, frame.device, *shown_parts(parts, Shown)],
         status_of=status_of,
     )
     new_picture: dict[str, Any] = {
@@ -70,6 +71,7 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
     take(parts.panel.input, inputs.set_panel, (parts.panel,))
     take(parts.find_all.click, inputs.begin_job, then=_job(work.fill_sheet))
     take(parts.find_series.click, inputs.begin_job, then=_job(work.fill_series))
+    take(parts.restore.click, inputs.begin_restoring, then=_job(work.restore))
     parts.cancel.click(edits.cancel, parts.state, parts.status, queue=False, **PRIVATE)
     _wire_options(parts, take)
     _wire_drawing(parts)
@@ -82,18 +84,7 @@ def refresh(session: DegradedSession, model_id: str) -> Iterator[tuple[Any, ...]
     if session.picture is not None and "encode" not in session.seconds:
         yield from _report(session, work.read_picture(session))
     yield from _report(session, work.compare(session))
-    yield _all(session)
-
-
-def on_click(session: DegradedSession, tool: str, event: gr.SelectData) -> None:
-    """Take a click on the shown picture."""
-    edits.click(session, *place_of(event), tool)
-
-
-def on_stroke(session: DegradedSession, event: gr.EventData) -> None:
-    """Take a line that was drawn over the picture."""
-    data = data_of(event)
-    edits.draw_stroke(session, data.get("path"), str(data.get("tool")))
+    yield _show(session)
 
 
 def on_edit(session: DegradedSession, event: gr.EventData) -> None:
@@ -117,7 +108,7 @@ def _job(
     def run(session: DegradedSession, model_id: str) -> Iterator[tuple[Any, ...]]:
         session.model = model_id
         yield from _report(session, do(session))
-        yield _all(session)
+        yield _show(session)
 
     return run
 
@@ -125,15 +116,6 @@ def _job(
 def _report(session: DegradedSession, notices: Iterator[Notice]) -> Iterator[tuple[Any, ...]]:
     for notice in notices:
         yield gr.skip(), gr.skip(), *show_progress(session, notice)
-
-
-def _all(session: DegradedSession) -> tuple[Any, ...]:
-    """Draw everything; a bug in it becomes a notice, too."""
-    try:
-        return session, models.device_html(session.model, session.seconds), *show(session)
-    except Exception as error:
-        session.notice = notice_of(error)
-        return session, gr.skip(), *NOTHING._replace(status=status_of(session))
 
 
 def _wire_options(parts: SimpleNamespace, take: Callable[..., None]) -> None:
@@ -158,6 +140,5 @@ def _wire_drawing(parts: SimpleNamespace) -> None:
     wire_drawing(parts, redraw, (parts.canvas, parts.compare))
 
 
-def _shown(parts: SimpleNamespace) -> Shown:
-    """Components in the order of the updates that `show` makes."""
-    return Shown(**{name: getattr(parts, name) for name in Shown._fields})
+def _show(session: DegradedSession) -> tuple[Any, ...]:
+    return show_all(session, show, NOTHING)

@@ -9,18 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps.suite.degraded.drawing import draw_card
-from apps.suite.degraded.session import DegradedSession
-from apps.suite.jobs import Progress, run_job
+from apps.suite.degraded.session import DegradedSession, Restored
+from apps.suite.jobs import Progress, follow
 from apps.suite.models import robust_model
-from apps.suite.notices import Notice, notice_of
+from apps.suite.notices import Notice
 from core.degradations import COMBINATIONS, DEGRADATIONS, SEVERITIES
-from core.errors import NothingFound
+from core.errors import NothingFound, PromptError
 from core.prompts import Boxes, Points
 
 if TYPE_CHECKING:
     from core.engine import CancelToken
+    from core.robustsam.priors import Restoration
 
 Work = Callable[[Progress, Any], Notice | None]
+
+OTHER_PROMPTS = Notice("hint", "That was about other prompts; run it again.")
 
 
 def read_picture(session: DegradedSession) -> Iterator[Notice]:
@@ -53,11 +56,12 @@ def read_picture(session: DegradedSession) -> Iterator[Notice]:
 def compare(session: DegradedSession) -> Iterator[Notice]:
     """Answer the present prompts by both models, unless that was done."""
     if session.picture is None or not session.scene.prompts:
-        session.comparison = session.ious = session.asked = None
+        session.forget_answer()
         return
     key = _key(session)
     if session.asked == key:
         return
+    session.forget_measured()
 
     def work(report: Progress, token: CancelToken) -> None:
         from core.engine import get_engine
@@ -121,7 +125,7 @@ def _sweep(session: DegradedSession, steps: list[tuple[str, int]], place: str) -
         for number, step in enumerate(found, start=1):
             with session.lock:
                 if _key(session) != key:
-                    return Notice("hint", "The sweep was about other prompts; run it again.")
+                    return OTHER_PROMPTS
                 setattr(session, place, (*getattr(session, place), draw_card(step)))
             report(number / len(steps), f"{number} of {len(steps)}")
         gains = [step.robust_iou - step.sam_iou for step in getattr(session, place)]
@@ -133,6 +137,49 @@ def _sweep(session: DegradedSession, steps: list[tuple[str, int]], place: str) -
 
     session.panel = "all" if place == "sheet" else session.panel
     yield from _run(session, "Comparing", work)
+
+
+def restore(session: DegradedSession) -> Iterator[Notice]:
+    """Deblur the picture without a mask, with SAM's and with RobustSAM's, and measure each."""
+
+    def work(report: Progress, token: CancelToken) -> Notice:
+        from core.engine import get_engine
+        from core.robustsam.pipeline import union_of
+        from core.robustsam.priors import restore_degraded
+
+        with session.lock:
+            if missing := session.missing_to_restore():
+                raise PromptError(missing)
+            clear, degraded, found = session.need_clear(), session.degraded, session.comparison
+            asked, key = _asked(session), _key(session)
+        assert degraded is not None and found is not None
+        answers = {"sam": found.sam, "robustsam": found.robust}
+        image, size = clear.loaded.image, clear.loaded.size
+        subject = _truth(session, get_engine(), robust_model(session.model), asked)
+        if subject is None:
+            subject = union_of(found.sam, size) | union_of(found.robust, size)
+        smear, results = restore_degraded(
+            image,
+            degraded,
+            {name: one.segmentation.masks if one else None for name, one in answers.items()},
+            subject,
+            cancel=token,
+            progress=report,
+        )
+        with session.lock:
+            if _key(session) != key:
+                return OTHER_PROMPTS
+            session.restored = Restored(tuple(results), smear.before)
+            session.panel = "restored"
+        return Notice("ready", _say_restored(results))
+
+    yield from _run(session, "Deblurring", work)
+
+
+def _say_restored(results: list[Restoration]) -> str:
+    blurred, *gains = [one.quality.subject_psnr for one in results]
+    plain, sam, robust = (f"{value - blurred:+.2f} dB" for value in gains)
+    return f"Around the subject: deblurred {plain}, with SAM's mask {sam}, RobustSAM's {robust}."
 
 
 def _asked(session: DegradedSession) -> dict[str, Any]:
@@ -194,20 +241,5 @@ def _seconds(found: Any) -> float:
 
 
 def _run(session: DegradedSession, title: str, work: Work) -> Iterator[Notice]:
-    """Run work in a thread and yield how far it is; the last notice stays with the session."""
     token = session.job_token()
-    try:
-        token.raise_if_cancelled()
-        job = run_job(lambda report: work(report, token), token)
-        while True:
-            try:
-                fraction, text = next(job)
-            except StopIteration as end:
-                if end.value is not None:
-                    session.notice = end.value
-                return
-            yield Notice("busy", f"{title}: {text}…", progress=fraction)
-    except Exception as error:
-        session.notice = notice_of(error)
-    finally:
-        session.end_job(token)
+    yield from follow(session, f"{title}:", lambda report: work(report, token), token)

@@ -51,7 +51,7 @@ class Shown(NamedTuple):
     answers: Any
     how: Any
     prompts: Any
-    threshold: Any
+    presence_threshold: Any
     cancel: Any
     prepare: Any
     files: Any
@@ -90,7 +90,7 @@ def show(session: PersonalizeSession) -> Shown:
             answers=answers_html(session),
             how=how_html(session) if session.how_open else gr.skip(),
             prompts=_prompts(session),
-            threshold=session.choices.presence_threshold,
+            presence_threshold=session.choices.presence_threshold,
             cancel=gr.update(interactive=session.running),
             prepare=gr.update(interactive=has_result),
             files=gr.update(value=None, visible=False),

@@ -12,17 +12,17 @@ from typing import Any
 
 import gradio as gr
 
-from apps.suite import models
 from apps.suite.components import (
     PRIVATE,
     data_of,
     place_of,
+    show_all,
+    shown_parts,
     take_then,
     wire_downloads,
     wire_drawing,
 )
 from apps.suite.frame import Frame
-from apps.suite.notices import notice_of
 from apps.suite.personalize import examples, inputs, work
 from apps.suite.personalize.downloads import write_files
 from apps.suite.personalize.drawing import write_followed
@@ -42,6 +42,7 @@ from apps.suite.personalize.show import (
     status_of,
 )
 from apps.suite.segment import answers, edits
+from apps.suite.segment.wiring import on_click, on_stroke
 from apps.suite.services import Services
 
 CHOICES = (
@@ -61,7 +62,7 @@ CHOICES = (
 
 def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
     """Attach the listeners."""
-    outputs = [parts.state, frame.device, *_shown(parts)]
+    outputs = [parts.state, frame.device, *shown_parts(parts, Shown)]
 
     attach = take_then(
         parts,
@@ -78,7 +79,7 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
 
     def redraw(trigger: Any, function: Callable[..., None], inputs: tuple[Any, ...] = ()) -> None:
         """Let a trigger change what is shown: at once what is known, then what has to be asked."""
-        attach(trigger, function, inputs, then=look, report=_all, report_to=outputs)
+        attach(trigger, function, inputs, then=look, report=_show, report_to=outputs)
 
     new_picture: dict[str, Any] = {
         "report": lambda session: (show_canvas(session), status_of(session)),
@@ -93,7 +94,7 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
     take(parts.channel.input, on_edit)
     take(parts.undo.click, edits.undo)
     take(parts.clear.click, edits.clear)
-    take(parts.new.click, inputs.new_object)
+    take(parts.new_object.click, inputs.new_object)
     take(parts.channel.change, inputs.show_anyway)
     take(parts.another.click, inputs.another_reference)
     take(parts.mask.upload, inputs.upload_mask, (parts.mask,))
@@ -150,23 +151,12 @@ def answer_correction(session: PersonalizeSession, model_id: str) -> tuple[Any, 
     """Ask the model for the corrections that were clicked."""
     _use(session, model_id)
     work.answer_corrections(session)
-    return _all(session)
-
-
-def on_click(session: PersonalizeSession, tool: str, event: gr.SelectData) -> None:
-    """Take a click on the reference picture."""
-    edits.click(session, *place_of(event), tool)
+    return _show(session)
 
 
 def on_correction(session: PersonalizeSession, tool: str, event: gr.SelectData) -> None:
     """Take a click on a result."""
     inputs.correct(session, *place_of(event), tool)
-
-
-def on_stroke(session: PersonalizeSession, event: gr.EventData) -> None:
-    """Take a line that was drawn over the reference picture."""
-    data = data_of(event)
-    edits.draw_stroke(session, data.get("path"), str(data.get("tool")))
 
 
 def on_edit(session: PersonalizeSession, event: gr.EventData) -> None:
@@ -225,7 +215,7 @@ def _work(
             yield gr.skip(), gr.skip(), *show_progress(session, notice)
     finally:
         session.running = False
-    yield _all(session)
+    yield _show(session)
 
 
 def _wire_choices(parts: SimpleNamespace, take: Callable[..., None]) -> None:
@@ -278,43 +268,5 @@ def _wire_extras(parts: SimpleNamespace) -> None:
     parts.how_box.collapse(close_how, parts.state, None, queue=False, **PRIVATE)
 
 
-def _all(session: PersonalizeSession) -> tuple[Any, ...]:
-    """Draw everything; a bug in it becomes a notice, too."""
-    try:
-        return session, models.device_html(session.model, session.seconds), *show(session)
-    except Exception as error:
-        session.notice = notice_of(error)
-        return session, gr.skip(), *NOTHING._replace(status=status_of(session))
-
-
-def _shown(parts: SimpleNamespace) -> Shown:
-    """Components in the order of the updates that `show` makes."""
-    return Shown(
-        canvas=parts.canvas,
-        status=parts.status,
-        readings=parts.readings,
-        objects=parts.objects,
-        weights=parts.weights,
-        undo=parts.undo,
-        clear=parts.clear,
-        new_object=parts.new,
-        another=parts.another,
-        frame=parts.frame,
-        mark_frame=parts.mark_frame,
-        results=parts.results,
-        gallery=parts.gallery,
-        panel=parts.panel,
-        result=parts.result,
-        compare=parts.compare,
-        similarity=parts.similarity,
-        clip=parts.clip,
-        take_back=parts.take_back,
-        step_row=parts.step_row,
-        answers=parts.answers,
-        how=parts.how,
-        prompts=parts.prompts,
-        threshold=parts.presence_threshold,
-        cancel=parts.cancel,
-        prepare=parts.prepare,
-        files=parts.files,
-    )
+def _show(session: PersonalizeSession) -> tuple[Any, ...]:
+    return show_all(session, show, NOTHING)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from apps.suite import jobs
 from apps.suite.components import READY
-from apps.suite.jobs import Progress, run_job
+from apps.suite.jobs import Progress
 from apps.suite.notices import Notice, notice_of, say_seconds
 from apps.suite.personalize.drawing import write_followed
 from apps.suite.personalize.session import (
@@ -322,26 +323,19 @@ def _learned_notice(session: PersonalizeSession) -> Notice | None:
 
 
 def _run(session: PersonalizeSession, work: Work, token: CancelToken) -> Iterator[Notice]:
-    """Run work in a thread; yield how far it is, and leave the last notice with the session."""
-    try:
+    def search(report: Progress) -> Notice:
         if not session.objects():
             raise PromptError(NO_OBJECT)
-        token.raise_if_cancelled()
-        job = run_job(lambda report: work(session, token, report), token)
-        while True:
-            try:
-                fraction, text = next(job)
-            except StopIteration as end:
-                _finish(session, end.value)
-                return
-            yield Notice("busy", f"Searching {text}…", progress=fraction)
-    except Cancelled as error:
-        if session.notice.kind in ("busy", "ready"):
-            session.notice = notice_of(error)
-    except Exception as error:
-        session.notice = notice_of(error)
-    finally:
-        session.end_job(token)
+        return work(session, token, report)
+
+    yield from jobs.follow(session, "Searching", search, token, keep=_finish, explain=_explain)
+
+
+def _explain(session: PersonalizeSession, error: Exception) -> Notice | None:
+    """Say what went wrong; a search that was stopped hides no warning of what stopped it."""
+    if isinstance(error, Cancelled) and session.notice.kind not in ("busy", "ready"):
+        return None
+    return notice_of(error)
 
 
 def _finish(session: PersonalizeSession, notice: Notice) -> None:

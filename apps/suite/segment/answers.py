@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps.suite.components import READY
-from apps.suite.jobs import Progress, run_job
+from apps.suite.jobs import Progress, follow
 from apps.suite.notices import Notice, notice_of, say_seconds
 from apps.suite.segment import scene as scenes
 from apps.suite.segment.patch import Patch
@@ -253,36 +253,27 @@ def _run(
     search: Callable[[_Job], Any],
     keep: Callable[[SegmentSession, _Job, Any], Notice],
 ) -> Iterator[Notice]:
-    """Run long work and yield how far it is; the last notice stays with the session."""
-    try:
+    """Search in a job, and keep what was found if nobody stopped it meanwhile."""
+    token = session.job_token()
+
+    def work(report: Progress) -> Notice:
         from core.engine import get_engine
 
         with session.lock:
-            picture, token = session.need_picture(), session.job_token()
-        token.raise_if_cancelled()
-        engine, model = get_engine(), session.model
+            job = _Job(get_engine(), session.model, session.need_picture(), token, report)
+        found = search(job)
+        with session.lock:
+            token.raise_if_cancelled()
+            return keep(session, job, found)
 
-        def work(report: Progress) -> Notice:
-            job = _Job(engine, model, picture, token, report)
-            found = search(job)
-            with session.lock:
-                token.raise_if_cancelled()
-                return keep(session, job, found)
+    yield from follow(session, f"{title}:", work, token, explain=_offer_anyway, stops_queued=True)
 
-        job = run_job(work, token)
-        while True:
-            try:
-                fraction, text = next(job)
-            except StopIteration as end:
-                session.notice = end.value
-                return
-            yield Notice("busy", f"{title}: {text}…", progress=fraction)
-    except NothingFound as error:
-        session.notice = replace(
-            notice_of(error), action="anyway", label="Show what there is anyway"
-        )
-    except Exception as error:
-        session.notice = notice_of(error)
+
+def _offer_anyway(session: SegmentSession, error: Exception) -> Notice:
+    notice = notice_of(error)
+    if isinstance(error, NothingFound):
+        return replace(notice, action="anyway", label="Show what there is anyway")
+    return notice
 
 
 def _keep_found(session: SegmentSession, job: _Job, found: Segmentation) -> Notice:

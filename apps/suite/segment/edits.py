@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -33,6 +33,8 @@ from core.overlays import BACKGROUNDS
 from core.prompts import Scribble
 from core.settings import settings
 
+S = TypeVar("S", bound=SegmentSession)
+
 STROKES = ("scribble", "paint", "erase")  # tools that draw; a click alone is no point
 MULTIMASK = ("auto", "on", "off")
 PANELS = ("masks", "compare", "edges")
@@ -47,11 +49,20 @@ def read_upload(session: SegmentSession, path: str | None) -> None:
     Raises:
         ImageError: the file is no readable picture, or over a limit.
     """
+    take_upload(session, path, use_picture)
+
+
+def take_upload(session: S, path: str | None, use: Callable[[S, LoadedImage], None]) -> None:
+    """Read an uploaded file and hand it to `use`; nothing happens without a file.
+
+    Raises:
+        ImageError: the file is no readable picture, or over a limit.
+    """
     session.on_canvas = None  # the browser shows the file itself by now
     if path is None:
         return
     session.own_upload(path)
-    use_picture(session, load(path))
+    use(session, load(path))
 
 
 def use_picture(session: SegmentSession, loaded: LoadedImage) -> None:

@@ -8,21 +8,23 @@ from typing import Any
 
 import gradio as gr
 
-from apps.suite import examples, models
+from apps.suite import examples
 from apps.suite.components import (
     PRIVATE,
     data_of,
     place_of,
+    show_all,
+    shown_parts,
     take_then,
     wire_downloads,
     wire_drawing,
 )
 from apps.suite.frame import Frame
-from apps.suite.notices import notice_of
 from apps.suite.segment import answers, edits
 from apps.suite.segment.downloads import write_files
 from apps.suite.segment.session import Options, SegmentSession
 from apps.suite.segment.show import (
+    NOTHING,
     Shown,
     show,
     show_canvas,
@@ -43,7 +45,7 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
         frame.in_use,
         services,
         refresh=refresh,
-        outputs=[parts.state, frame.device, *_shown(parts)],
+        outputs=[parts.state, frame.device, *shown_parts(parts, Shown)],
         status_of=status_of,
     )
     new_picture: dict[str, Any] = {
@@ -60,7 +62,7 @@ def wire(parts: SimpleNamespace, frame: Frame, services: Services) -> None:
     take(parts.channel.input, on_edit)
     take(parts.undo.click, edits.undo)
     take(parts.clear.click, edits.clear)
-    take(parts.new.click, edits.new_object)
+    take(parts.new_object.click, edits.new_object)
     take(parts.run.click, edits.run_again)
     take(parts.panel.input, edits.set_panel, (parts.panel,))
     _wire_options(parts, frame.in_use, take)
@@ -73,25 +75,25 @@ def refresh(session: SegmentSession, model_id: str) -> tuple[Any, ...]:
     """Ask the model if the prompts changed, and draw; the last part of most listeners."""
     session.model = model_id
     answers.answer_prompts(session)
-    return _all(session)
+    return _show(session)
 
 
 def read_picture(session: SegmentSession, model_id: str) -> Iterator[tuple[Any, ...]]:
     """Encode a new picture, and say how long that took."""
     session.model = model_id
-    yield _all(session)
+    yield _show(session)
     answers.read_picture(session)
     answers.answer_prompts(session)
-    yield _all(session)
+    yield _show(session)
 
 
 def on_click(session: SegmentSession, tool: str, event: gr.SelectData) -> None:
-    """Take a click on the shown picture."""
+    """Take a click on the shown picture; the same in every tab."""
     edits.click(session, *place_of(event), tool)
 
 
 def on_stroke(session: SegmentSession, event: gr.EventData) -> None:
-    """Take a line that was drawn over the picture."""
+    """Take a line that was drawn over the picture; the same in every tab."""
     data = data_of(event)
     edits.draw_stroke(session, data.get("path"), str(data.get("tool")))
 
@@ -151,7 +153,7 @@ def _wire_jobs(parts: SimpleNamespace, take: Callable[..., None]) -> None:
             session.model = model_id
             for notice in work(session, *values):
                 yield gr.skip(), gr.skip(), *show_only_status(session, notice)
-            yield _all(session)
+            yield _show(session)
 
         return run
 
@@ -190,30 +192,5 @@ def _wire_extras(parts: SimpleNamespace) -> None:
     parts.how.collapse(close_maps, parts.state, None, queue=False, **PRIVATE)
 
 
-def _all(session: SegmentSession) -> tuple[Any, ...]:
-    """Draw everything; a bug in it becomes a notice, too."""
-    try:
-        return session, models.device_html(session.model, session.seconds), *show(session)
-    except Exception as error:
-        return session, gr.skip(), *show_only_status(session, notice_of(error))
-
-
-def _shown(parts: SimpleNamespace) -> Shown:
-    """Components in the order of the updates that `show` makes."""
-    return Shown(
-        canvas=parts.canvas,
-        compare=parts.compare,
-        edges=parts.edges,
-        panel=parts.panel,
-        status=parts.status,
-        readings=parts.readings,
-        objects=parts.objects,
-        prompts=parts.prompts,
-        undo=parts.undo,
-        clear=parts.clear,
-        new_object=parts.new,
-        cancel=parts.cancel,
-        prepare=parts.prepare,
-        files=parts.files,
-        maps=parts.maps,
-    )
+def _show(session: SegmentSession) -> tuple[Any, ...]:
+    return show_all(session, show, NOTHING)

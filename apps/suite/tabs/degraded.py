@@ -6,18 +6,20 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from apps.suite.components import (
-    build_channel,
-    drawing_controls,
-    html,
-    marking_picture,
-    marking_tools,
-)
 from apps.suite.degraded import examples
 from apps.suite.degraded.help import API_HELP, HOW_IT_WORKS
 from apps.suite.degraded.session import CLEAR, NO_PICTURE, Choice, DegradedSession
 from apps.suite.degraded.wiring import wire
 from apps.suite.frame import Frame
+from apps.suite.layout import (
+    answer_fields,
+    begin_tab,
+    downloads_row,
+    drawing_controls,
+    html,
+    marking_picture,
+    marking_tools,
+)
 from apps.suite.notices import Notice, status_html
 from apps.suite.segment.markup import prompts_html
 from apps.suite.segment.scene import Scene
@@ -30,6 +32,7 @@ PANELS = [
     ("SAM | RobustSAM", "slider"),
     ("Four", "four"),
     ("All kinds", "all"),
+    ("Restored", "restored"),
 ]
 TOOLS = ("foreground", "background", "box", "scribble")
 INVITATION = "# Drop a picture here\nor click to choose one, or paste it"
@@ -37,14 +40,7 @@ INVITATION = "# Drop a picture here\nor click to choose one, or paste it"
 
 def build(frame: Frame, services: Services) -> None:
     """Lay the tab out and wire it."""
-    parts = SimpleNamespace(
-        state=gr.State(
-            DegradedSession(),
-            time_to_live=services.settings.session_seconds,
-            delete_callback=DegradedSession.close,
-        ),
-        channel=build_channel("degraded"),
-    )
+    parts = begin_tab("degraded", DegradedSession, services)
     with gr.Row(elem_id="degraded_main"):
         with gr.Column(scale=5, min_width=300, elem_id="degraded_side"):
             _lay_out_tools(parts)
@@ -78,21 +74,14 @@ def _lay_out_tools(parts: SimpleNamespace) -> None:
         parts.find_series = gr.Button(
             "All severities", size="sm", interactive=False, elem_id="degraded_find_series"
         )
+        parts.restore = gr.Button(
+            "Restore", size="sm", interactive=False, elem_id="degraded_restore"
+        )
         parts.cancel = gr.Button(
             "Cancel", size="sm", variant="stop", interactive=False, elem_id="degraded_cancel"
         )
     parts.series = html("", elem_id="degraded_series")
-    with gr.Row(elem_id="degraded_downloads", elem_classes="buttons"):
-        parts.prepare = gr.Button(
-            "Prepare downloads", size="sm", interactive=False, elem_id="degraded_prepare"
-        )
-    parts.files = gr.File(
-        label="Downloads",
-        file_count="multiple",
-        interactive=False,
-        visible=False,
-        elem_id="degraded_files",
-    )
+    downloads_row(parts, "degraded")
     html(examples.gallery_html(), elem_id="degraded_examples")
 
 
@@ -146,7 +135,7 @@ def _kinds() -> list[tuple[str, str]]:
 
 
 def _lay_out_stage(parts: SimpleNamespace) -> None:
-    """The picture in four ways, the status line under it, and how results are drawn."""
+    """The picture in five ways, the status line under it, and how results are drawn."""
     parts.panel = gr.Radio(
         PANELS,
         value="picture",
@@ -166,6 +155,7 @@ def _lay_out_stage(parts: SimpleNamespace) -> None:
     )
     parts.four = html("", elem_id="degraded_four", visible=False)
     parts.sheet = html("", elem_id="degraded_sheet", visible=False)
+    parts.restored = html("", elem_id="degraded_restored", visible=False)
     parts.status = html(status_html(Notice("hint", NO_PICTURE)), elem_id="degraded_status")
     drawing_controls(parts, "degraded")
 
@@ -174,16 +164,12 @@ def _lay_out_parameters(parts: SimpleNamespace) -> None:
     options = Options()
     with gr.Accordion("Parameters", open=False, elem_id="degraded_parameters"):
         with gr.Row():
-            parts.multimask = gr.Radio(
-                [("Automatic", "auto"), ("Always", "on"), ("Never", "off")],
-                value=options.multimask,
-                label="Three readings",
-                info="Of an ambiguous prompt. The published RobustSAM has one reading only.",
-            )
-            parts.mask_threshold = gr.Number(
+            answer_fields(
+                parts,
+                "degraded",
+                options.multimask,
                 options.mask_threshold,
-                label="Mask threshold",
-                info="Logits above it are mask. Paper: 0.",
+                "Of an ambiguous prompt. The published RobustSAM has one reading only.",
             )
             parts.paper = gr.Button("Paper defaults", size="sm", elem_id="degraded_paper")
         parts.truth = gr.UploadButton(

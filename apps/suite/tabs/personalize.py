@@ -7,15 +7,16 @@ from typing import Any
 
 import gradio as gr
 
-from apps.suite.components import (
+from apps.suite.frame import Frame
+from apps.suite.layout import (
     Upload,
-    build_channel,
+    begin_tab,
+    downloads_row,
     drawing_controls,
     html,
     marking_picture,
     marking_tools,
 )
-from apps.suite.frame import Frame
 from apps.suite.notices import Notice, status_html
 from apps.suite.personalize import examples
 from apps.suite.personalize.help import API_HELP, HOW_IT_WORKS
@@ -40,14 +41,7 @@ INVITATION = "# Drop a picture of your object here\nor click to choose one, or p
 
 def build(frame: Frame, services: Services) -> None:
     """Lay the tab out and wire it."""
-    parts = SimpleNamespace(
-        state=gr.State(
-            PersonalizeSession(),
-            time_to_live=services.settings.session_seconds,
-            delete_callback=PersonalizeSession.close,
-        ),
-        channel=build_channel("personalize"),
-    )
+    parts = begin_tab("personalize", PersonalizeSession, services)
     with gr.Row(elem_id="personalize_main"):
         with gr.Column(scale=5, min_width=300, elem_id="personalize_side"):
             _lay_out_reference(parts)
@@ -79,7 +73,9 @@ def _lay_out_reference(parts: SimpleNamespace) -> None:
     with gr.Row(elem_id="personalize_actions", elem_classes="buttons"):
         parts.undo = gr.Button("Undo", size="sm", interactive=False, elem_id="personalize_undo")
         parts.clear = gr.Button("Clear", size="sm", interactive=False, elem_id="personalize_clear")
-        parts.new = gr.Button("New object", size="sm", interactive=False, elem_id="personalize_new")
+        parts.new_object = gr.Button(
+            "New object", size="sm", interactive=False, elem_id="personalize_new"
+        )
     parts.readings = html("", elem_id="personalize_readings")
     parts.objects = html("", elem_id="personalize_objects")
     with gr.Row(elem_id="personalize_more", elem_classes="buttons"):
@@ -193,17 +189,7 @@ def _lay_out_results(parts: SimpleNamespace) -> None:
         )
     parts.answers = html("", elem_id="personalize_answers")
     drawing_controls(parts, "personalize")
-    with gr.Row(elem_id="personalize_downloads", elem_classes="buttons"):
-        parts.prepare = gr.Button(
-            "Prepare downloads", size="sm", interactive=False, elem_id="personalize_prepare"
-        )
-    parts.files = gr.File(
-        label="Downloads",
-        file_count="multiple",
-        interactive=False,
-        visible=False,
-        elem_id="personalize_files",
-    )
+    downloads_row(parts, "personalize")
 
 
 def _lay_out_parameters(parts: SimpleNamespace, threshold: float) -> None:

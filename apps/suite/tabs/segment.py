@@ -7,14 +7,16 @@ from types import SimpleNamespace
 import gradio as gr
 
 from apps.suite import examples
-from apps.suite.components import (
-    build_channel,
+from apps.suite.frame import Frame
+from apps.suite.layout import (
+    answer_fields,
+    begin_tab,
+    downloads_row,
     drawing_controls,
     html,
     marking_picture,
     marking_tools,
 )
-from apps.suite.frame import Frame
 from apps.suite.notices import Notice, status_html
 from apps.suite.segment.help import API_HELP, HOW_IT_WORKS
 from apps.suite.segment.markup import prompts_html
@@ -30,14 +32,7 @@ INVITATION = "# Drop a picture here\nor click to choose one, or paste it"
 
 def build(frame: Frame, services: Services) -> None:
     """Lay the tab out and wire it."""
-    parts = SimpleNamespace(
-        state=gr.State(
-            SegmentSession(),
-            time_to_live=services.settings.session_seconds,
-            delete_callback=SegmentSession.close,
-        ),
-        channel=build_channel("segment"),
-    )
+    parts = begin_tab("segment", SegmentSession, services)
     with gr.Row(elem_id="segment_main"):
         with gr.Column(scale=5, min_width=300, elem_id="segment_side"):
             _lay_out_tools(parts)
@@ -68,7 +63,9 @@ def _lay_out_tools(parts: SimpleNamespace) -> None:
     with gr.Row(elem_id="segment_actions", elem_classes="buttons"):
         parts.undo = gr.Button("Undo", size="sm", interactive=False, elem_id="segment_undo")
         parts.clear = gr.Button("Clear", size="sm", interactive=False, elem_id="segment_clear")
-        parts.new = gr.Button("New object", size="sm", interactive=False, elem_id="segment_new")
+        parts.new_object = gr.Button(
+            "New object", size="sm", interactive=False, elem_id="segment_new"
+        )
         parts.run = gr.Button("Run", size="sm", variant="primary", elem_id="segment_run")
     with gr.Row(elem_id="segment_whole", elem_classes="buttons"):
         parts.find_everything = gr.Button("Everything", size="sm", elem_id="segment_everything")
@@ -79,17 +76,7 @@ def _lay_out_tools(parts: SimpleNamespace) -> None:
         )
     parts.readings = html("", elem_id="segment_readings")
     parts.objects = html("", elem_id="segment_objects")
-    with gr.Row(elem_id="segment_downloads", elem_classes="buttons"):
-        parts.prepare = gr.Button(
-            "Prepare downloads", size="sm", interactive=False, elem_id="segment_prepare"
-        )
-    parts.files = gr.File(
-        label="Downloads",
-        file_count="multiple",
-        interactive=False,
-        visible=False,
-        elem_id="segment_files",
-    )
+    downloads_row(parts, "segment")
     html(examples.gallery_html(), elem_id="segment_examples")
 
 
@@ -132,17 +119,12 @@ def _lay_out_parameters(parts: SimpleNamespace, model_set: str) -> None:
     own = EverythingConfig.of_set(model_set)
     with gr.Accordion("Parameters", open=False, elem_id="segment_parameters"):
         with gr.Row():
-            parts.multimask = gr.Radio(
-                [("Automatic", "auto"), ("Always", "on"), ("Never", "off")],
-                value=options.multimask,
-                label="Three readings",
-                info="Of an ambiguous prompt; automatic: for one point or box, as SAM is trained.",
-            )
-            parts.mask_threshold = gr.Number(
+            answer_fields(
+                parts,
+                "segment",
+                options.multimask,
                 options.mask_threshold,
-                label="Mask threshold",
-                info="Logits above it are mask. Paper: 0.",
-                elem_id="segment_mask_threshold",
+                "Of an ambiguous prompt; automatic: for one point or box, as SAM is trained.",
             )
             parts.scribble_points = gr.Slider(
                 1,

@@ -250,8 +250,31 @@ class TestReadStateDict:
             with pytest.raises(ModelUnavailable, match="holds more than tensors"):
                 read_state_dict(path)
 
+    @pytest.mark.parametrize("wrapper", ["state_dict", "model", None])
+    @pytest.mark.parametrize("prefix", ["", "module."])
+    def test_what_a_training_puts_around_weights_is_taken_off(
+        self, wrapper, prefix, state_dict, tmp_path
+    ):
+        content = {prefix + name: tensor for name, tensor in state_dict.items()}
+        if wrapper:
+            content = {"epoch": 3, "optimizer": {"lr": [0.1]}, wrapper: content}
+        torch.save(content, tmp_path / "training.pth")
+        assert_equal(read_state_dict(tmp_path / "training.pth"), state_dict)
+
+    def test_a_tensor_may_be_called_model(self, tmp_path):
+        content = {"model": torch.ones(1), "module.state_dict": torch.zeros(1)}
+        torch.save(content, tmp_path / "odd.pth")
+        assert read_state_dict(tmp_path / "odd.pth").keys() == {"model", "state_dict"}
+
     @pytest.mark.parametrize(
-        "content", [{"model": {"a": torch.zeros(1)}}, [torch.zeros(1)], {1: 2}]
+        "content",
+        [
+            {"weights": {"a": torch.zeros(1)}},
+            {"model": {"a": [1]}},
+            {"state_dict": {"model": {"a": torch.zeros(1)}}},
+            [torch.zeros(1)],
+            {1: 2},
+        ],
     )
     def test_another_layout(self, content, tmp_path):
         path = tmp_path / "wrapped.pth"
