@@ -62,7 +62,9 @@ class PublishedPath:
         early = early[:, : decoder.early_dim].contiguous()
         image_features = published_features(
             decoder.fourier_first_layer_features, early, stats
-        ) + published_features(decoder.fourier_last_layer_features, embedding, stats)
+        ) + published_features(
+            decoder.fourier_last_layer_features, embedding[:, : decoder.last_dim], stats
+        )
         tokens = torch.cat([decoder.iou_token.weight, decoder.custom_robust_token.weight])
         tokens = torch.cat([tokens[None], sparse], dim=1)
         hidden, src = decoder.transformer(

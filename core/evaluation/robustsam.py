@@ -6,9 +6,10 @@ picture's masks, then over pictures. A point is the one farthest from the mask's
 the mask's own, the same for all models. Ours beyond the paper: five severities in place of one
 range, and masks that follow where a degradation moves the pixels.
 
-Each model answers in its documented way: a point by the mask of the highest predicted IoU of
-three (a RobustSAM that has no three: by its single mask), a box by the single mask. The other way
-of each is measured beside it, so that nobody has to trust this choice.
+Each model answers every prompt by its single mask, the only one that the published RobustSAM has.
+SAM's own advice for a single click is another: the mask of the highest predicted IoU of three.
+That way is measured beside it for both models ("three"), and the better way of each against the
+better way of the other ("best_ways"), so that nobody has to trust this choice.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ AS_TAKEN = "as_taken"  # a picture whose conditions were bad already
 HARSH = (3, 4, 5, None)  # severities that the figures speak of; None: the published ranges
 PROMPTS = ("points", "boxes")
 METRICS = ("iou", "dice", "pixel_accuracy")
-OTHER_WAY = {"points": "single", "boxes": "three"}
-# Who answers: RobustSAM, SAM, SAM after restoration; by its documented way or "_" the other one.
+WAYS = {"": False, "_three": True}  # suffix: by the best of three masks
+# Who answers: SAM, RobustSAM, SAM after restoration; to which prompt; in which way.
 COLUMNS = tuple(
     f"{model}_{prompt}{way}"
     for prompt in PROMPTS
-    for way in ("", f"_{OTHER_WAY[prompt]}")
+    for way in WAYS
     for model in ("sam", "robust", "restored")
 )
 
@@ -66,7 +67,8 @@ class Plan:
         severities: None stands for the published ranges.
         move_masks: let masks follow the pixels; published figures leave them where they were.
         published_jpeg: save each degraded picture as the published script does.
-        other_ways: of each model, besides its documented one; at severities of ``HARSH``.
+        three: ask each model for the best of three masks, too; at severities of ``HARSH`` and on
+            clear pictures.
         restored: SAM after restoration, at severities of ``HARSH`` and on clear pictures.
     """
 
@@ -74,7 +76,7 @@ class Plan:
     severities: tuple[int | None, ...] = SEVERITIES
     move_masks: bool = True
     published_jpeg: bool = False
-    other_ways: bool = True
+    three: bool = True
     restored: bool = True
 
     def versions(self, example: Example) -> list[Version]:
@@ -169,21 +171,23 @@ class RobustScores:
         )
         return {
             f"gain_{prompt}": self.gain(harsh, prompt),
+            f"gain_{prompt}_three": self.gain(harsh, f"{prompt}_three"),
             f"gain_{prompt}_best_ways": best_ways,
             f"gain_over_restored{suffix}": over_restored,
             f"worst_gain{suffix}": min(self.kind_gains(prompt).values(), default=float("nan")),
             f"gain_clear{suffix}": self.gain(self.clear(), prompt),
+            f"gain_clear_{prompt}_three": self.gain(self.clear(), f"{prompt}_three"),
             f"gain_unseen{suffix}": self.gain(self.harsh(unseen), prompt),
         }
 
     def _own_figures(self, prompt: str) -> dict[str, float]:
-        harsh, other = self.harsh(), OTHER_WAY[prompt]
+        harsh = self.harsh()
         figures: dict[str, float] = {}
         for model in ("sam", "robust", "restored"):
             column = f"{model}_{prompt}"
             figures |= {
                 f"{column}_miou": self.mean(column, harsh),
-                f"{column}_{other}_miou": self.mean(f"{column}_{other}", harsh),
+                f"{column}_three_miou": self.mean(f"{column}_three", harsh),
                 f"{column}_dice": self.mean(column, harsh, "dice"),
                 f"{column}_pixel_accuracy": self.mean(column, harsh, "pixel_accuracy"),
                 f"{model}_clear_{prompt}_miou": self.mean(column, self.clear()),
@@ -192,8 +196,7 @@ class RobustScores:
 
     def best_way(self, model: str, prompt: str) -> float:
         """The better of a model's two ways to answer, over all degradations at once."""
-        columns = (f"{model}_{prompt}", f"{model}_{prompt}_{OTHER_WAY[prompt]}")
-        values = [self.mean(column, self.harsh()) for column in columns]
+        values = [self.mean(f"{model}_{prompt}{way}", self.harsh()) for way in WAYS]
         return max((value for value in values if not np.isnan(value)), default=float("nan"))
 
     def published_average(self) -> dict[str, float]:
@@ -247,6 +250,43 @@ class RobustScores:
         return self.values[:, versions, COLUMNS.index(column), METRICS.index(metric)].T
 
 
+def gain_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Write RobustSAM's mean IoU less SAM's, kinds by severities, for a terminal.
+
+    Args:
+        rows: as ``RobustScores.table`` returns them.
+    """
+    gains = {
+        (row["kind"], row["severity"], prompt): row[f"robust_{prompt}"]["iou"]
+        - row[f"sam_{prompt}"]["iou"]
+        for row in rows
+        for prompt in PROMPTS
+        if f"robust_{prompt}" in row and f"sam_{prompt}" in row
+    }
+    kinds = list(dict.fromkeys(row["kind"] for row in rows if row["kind"] != CLEAR))
+    severities = list(dict.fromkeys(row["severity"] for row in rows if row["kind"] != CLEAR))
+    columns = [(severity, prompt) for prompt in PROMPTS for severity in severities]
+    width = max(map(len, [*kinds, CLEAR]), default=0)
+    names = ["all" if severity is None else str(severity) for severity, _ in columns]
+    groups = "".join(f"  {prompt:<{7 * len(severities) - 2}}" for prompt in PROMPTS)
+    lines = [f"  {'':<{width}}{groups}".rstrip(), _line("severity", names, width)]
+    for kind in kinds:
+        lines.append(_line(kind, [_say_gain(gains.get((kind, *at))) for at in columns], width))
+    clear = {prompt: gains[at] for prompt in PROMPTS if (at := (CLEAR, None, prompt)) in gains}
+    if clear:
+        said = ", ".join(f"{prompt} {_say_gain(gain)}" for prompt, gain in clear.items())
+        lines.append(f"  {CLEAR:<{width}}  {said}")
+    return "\n".join(["RobustSAM - SAM, mean IoU", *lines])
+
+
+def _line(name: str, cells: Sequence[str], width: int) -> str:
+    return f"  {name:<{width}}" + "".join(f"{cell:>7}" for cell in cells)
+
+
+def _say_gain(gain: float | None) -> str:
+    return "-" if gain is None else f"{gain:+.3f}"
+
+
 def evaluate(
     sam: Predictor, robust: RobustPredictor, examples: Iterable[Example], plan: Plan
 ) -> RobustScores:
@@ -288,7 +328,7 @@ def score_version(
     if not len(masks):
         return scores
     prompts = make_prompts(masks)
-    both_ways = plan.other_ways and version.severity in HARSH
+    ways = WAYS if plan.three and version.severity in HARSH else {"": False}
     answering: list[tuple[str, Predictor, ImageEmbedding]] = [
         ("sam", sam, sam.encode(image)),
         ("robust", robust, robust.encode(image)),
@@ -298,9 +338,7 @@ def score_version(
         answering.append(("restored", plain, plain.encode(restore(image).image)))
     for model, predictor, embedding in answering:
         for prompt, arguments in prompts.items():
-            three = prompt == "points"
-            ways = {"": three, f"_{OTHER_WAY[prompt]}": not three}
-            for way, multimask in ways.items() if both_ways else [("", three)]:
+            for way, multimask in ways.items():
                 found = answer(predictor, embedding, arguments, multimask=multimask)
                 row = COLUMNS.index(f"{model}_{prompt}{way}")
                 scores[row] = mask_scores(found, masks).mean(axis=0)

@@ -15,12 +15,12 @@ from core.models.loading import file_sha256, read_state_dict
 from core.robustsam.config import RobustSamConfig
 from core.robustsam.decoder import RobustMaskDecoder
 from core.sam.build import build_sam, fill
-from core.sam.config import SamConfig
 
 if TYPE_CHECKING:
     from core.models.catalogue import Entry
 
-PUBLISHED = {768: SamConfig.vit_b(), 1024: SamConfig.vit_l(), 1280: SamConfig.vit_h()}
+SIZES = {768: "ViT-B", 1024: "ViT-L", 1280: "ViT-H"}  # by the encoder's width
+POSITIONS = "image_encoder.pos_embed"
 
 
 def build_robust_sam(config: RobustSamConfig) -> Sam:
@@ -28,6 +28,7 @@ def build_robust_sam(config: RobustSamConfig) -> Sam:
     decoder = partial(
         RobustMaskDecoder,
         early_dim=config.early_dim,
+        last_dim=config.last_dim,
         norm_stats=config.norm_stats,
         multimask=config.multimask,
     )
@@ -41,7 +42,8 @@ def build_from_entry(entry: Entry, state_dict: dict[str, Tensor]) -> Sam:
     from that SAM of the catalogue, on which they were trained.
 
     Raises:
-        ModelUnavailable: names or shapes do not fit, or the base is another one by now.
+        ModelUnavailable: names or shapes do not fit, the file is of another size than the entry,
+            or the base is another one by now.
     """
     values = dict(entry.config)
     values.pop("compare_with", None)
@@ -49,7 +51,7 @@ def build_from_entry(entry: Entry, state_dict: dict[str, Tensor]) -> Sam:
         state_dict = add_to_base(state_dict, base, values.pop("base_sha256"))
         values["sam"] = catalogue()[base].config
     else:
-        state_dict = strip_wrapper(state_dict)
+        check_size(entry, state_dict)
     config = RobustSamConfig.from_dict(values)
     return fill(lambda: build_robust_sam(config), state_dict, name=entry.id)
 
@@ -76,21 +78,23 @@ def add_to_base(added: dict[str, Tensor], base: str, sha256: str) -> dict[str, T
     return read_state_dict(path) | {f"mask_decoder.{name}": value for name, value in added.items()}
 
 
-def strip_wrapper(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo what data-parallel training puts before each name."""
-    return {name.removeprefix("module."): value for name, value in state_dict.items()}
+def check_size(entry: Entry, state_dict: dict[str, Tensor]) -> None:
+    """See that a published file is of the entry's size, which its position embedding tells.
 
-
-def published_config(state_dict: dict[str, Tensor]) -> RobustSamConfig:
-    """Tell ViT-B, L and H apart by the width of their position embedding.
-
-    Raises ModelUnavailable if it is none of them.
+    Raises ModelUnavailable if it is another RobustSAM's, or none's.
     """
-    positions = strip_wrapper(state_dict).get("image_encoder.pos_embed")
+    positions = state_dict.get(POSITIONS)
     width = None if positions is None else positions.shape[-1]
-    if width not in PUBLISHED:
+    wanted = entry.config["sam"]["embed_dim"]
+    if width != wanted:
         raise ModelUnavailable(
-            f"These weights are of no published RobustSAM: the encoder's width is {width}, not one "
-            f"of {', '.join(map(str, PUBLISHED))}. Get robustsam_checkpoint_b, _l or _h."
+            f"{entry.file_name} is not {entry.title}, whose encoder is {wanted} wide: "
+            f"{_say_width(width)}. Get the file that its publisher names so."
         )
-    return RobustSamConfig.published(PUBLISHED[width])
+
+
+def _say_width(width: int | None) -> str:
+    if width is None:
+        return "it has no image encoder"
+    size = SIZES.get(width)
+    return f"it is {width} wide" + (f", as that of {size}" if size else "")

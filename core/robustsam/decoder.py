@@ -49,7 +49,8 @@ class RobustMaskDecoder(MaskDecoder):
     """MaskDecoder with RobustSAM's parameters, under their published names.
 
     Args:
-        early_dim: channels of the early feature.
+        early_dim, last_dim: channels of the early feature and of the image embedding that the
+            anti-degradation features see; ``last_dim`` None: all D.
         norm_stats: statistics of the batch-normalised branches at inference.
         multimask: the tokens of three masks were trained, too.
         others: MaskDecoder's own.
@@ -59,12 +60,14 @@ class RobustMaskDecoder(MaskDecoder):
         self,
         *,
         early_dim: int,
+        last_dim: int | None = None,
         norm_stats: NormStats = "image",
         multimask: bool = False,
         **others: Any,
     ) -> None:
         super().__init__(**others)
         self.early_dim = early_dim
+        self.last_dim = last_dim or self.transformer_dim
         self.norm_stats = norm_stats
         self.multimask = multimask
         width = self.transformer_dim
@@ -75,7 +78,7 @@ class RobustMaskDecoder(MaskDecoder):
             features, ("downsample_layer", mask_layers(features))
         )
         self.fourier_last_layer_features = AntiDegradationFeatures(
-            width, ("upsample_layer", upsample_layers(width, width))
+            self.last_dim, ("upsample_layer", upsample_layers(self.last_dim, width))
         )
         self.fourier_first_layer_features = AntiDegradationFeatures(
             early_dim, ("upsample_layer", upsample_layers(early_dim, width))
@@ -93,6 +96,7 @@ class RobustMaskDecoder(MaskDecoder):
         It depends on the picture alone: once for all its prompts.
         """
         early = early[:, : self.early_dim].contiguous()
+        embedding = embedding[:, : self.last_dim].contiguous()
         first, last = self.fourier_first_layer_features, self.fourier_last_layer_features
         stats = self.norm_stats
         return first(early, clear=clear, norm_stats=stats) + last(

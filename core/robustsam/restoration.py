@@ -33,6 +33,7 @@ BORDER_WEIGHT = 0.4
 BORDER_REACH = 1 / 128
 # Data term over smoothness, times the noise's grey deviation in [0, 1]; where the error was least.
 FIDELITY = 1.27
+SMEARED_BORDER = 1 / 8  # of the kernel's side: how far in the border is blended with the seam
 PENALTIES = tuple(2.0**k for k in range(9))  # continuation of Wang et al.
 
 
@@ -155,7 +156,8 @@ def deblur(
     for axis in (0, 1):
         values = _close_up(values, axis, 2 * len(kernel))
     weights = np.pad(weights, [(0, 2 * len(kernel))] * 2, constant_values=1)
-    restored = _minimise(np.moveaxis(values, 2, 0), kernel, weights, fidelity)
+    closed = _smear_seam(np.moveaxis(values, 2, 0), kernel, (height, width))
+    restored = _minimise(closed, kernel, weights, fidelity)
     inner = np.moveaxis(restored[:, :height, :width], 0, 2)
     return np.rint(np.clip(inner, 0, 1) * 255).astype(np.uint8)
 
@@ -218,6 +220,20 @@ def _close_up(values: NDArray[np.float32], axis: int, length: int) -> NDArray[np
     shape[axis] = length
     fade = ((np.arange(length, dtype=np.float32) + np.float32(0.5)) / length).reshape(shape)
     return np.concatenate([values, after * (1 - fade) + before * fade], axis=axis)
+
+
+def _smear_seam(closed: Planes, kernel: NDArray[np.floating], size: tuple[int, int]) -> Planes:
+    """Smear the seam around a picture of a size (H, W), and the picture's very border, once more.
+
+    A real smear would have gone on there. A seam that is sharper than the kernel allows rings
+    through the picture, the more so the longer the kernel is.
+    """
+    shape = (closed.shape[1], closed.shape[2])
+    smeared = np.fft.irfft2(np.fft.rfft2(closed) * _transfer(kernel, shape), s=shape)
+    inside = np.zeros(shape, np.float32)
+    depth = np.minimum.outer(*(np.minimum(n := np.arange(side), n[::-1]) for side in size))
+    inside[: size[0], : size[1]] = np.clip((depth + 0.5) / (SMEARED_BORDER * len(kernel)), 0, 1)
+    return inside * closed + (1 - inside) * smeared.astype(np.float32)
 
 
 _STEP = ((0, 0, 0), (0, -1, 1), (0, 0, 0))  # x[i + 1] - x[i]

@@ -1,11 +1,80 @@
-"""A small sticker world that needs no packages: coloured discs and bars over noise."""
+"""What several parts of core are tested with: a small sticker world, a tiny RobustSAM."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from segment_anything.modeling import Sam
 
+from core.models.loading import load_weights
+from core.robustsam.build import build_robust_sam
+from core.robustsam.config import RobustSamConfig
+from core.sam.config import SamConfig
+from core.sam.fast_encoder import accelerate
 from core.stickers.atlas import PHOTO_SIDE, SPRITE_SIDE, Atlas, SpriteInfo
+
+ROBUST_FILE = Path(__file__).parents[1] / "data" / "golden" / "robustsam_case1.npz"
+
+
+@pytest.fixture(scope="session")
+def robust_golden() -> dict[str, np.ndarray]:
+    """The published code run on a tiny RobustSAM with seeded random weights.
+
+    cfg/* sizes, w/* weights, then groups of outputs.
+    """
+    with np.load(ROBUST_FILE) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def robust_golden_config(robust_golden) -> Callable[[str], RobustSamConfig]:
+    """The golden model's configuration with the given statistics."""
+    cfg = {n[4:]: value.tolist() for n, value in robust_golden.items() if n.startswith("cfg/")}
+    sam = SamConfig(
+        image_size=cfg["img_size"],
+        patch_size=cfg["patch"],
+        depth=cfg["depth"],
+        embed_dim=cfg["vit_dim"],
+        num_heads=cfg["vit_heads"],
+        global_attn_indexes=tuple(cfg["global_attn"]),
+        window_size=cfg["window"],
+        mlp_ratio=cfg["mlp_ratio"],
+        out_chans=cfg["transformer_dim"],
+        mask_in_chans=cfg["mask_in_chans"],
+        decoder_mlp_dim=cfg["dec_mlp"],
+        decoder_num_heads=cfg["dec_heads"],
+        iou_head_hidden_dim=cfg["iou_hidden"],
+    )
+    return lambda norm_stats: RobustSamConfig(
+        sam=sam, early_dim=cfg["vit_dim"], norm_stats=norm_stats
+    )
+
+
+@pytest.fixture(scope="session")
+def robust_golden_weights(robust_golden) -> dict[str, torch.Tensor]:
+    return {
+        name[2:]: torch.from_numpy(np.asarray(array)).to(
+            torch.float32 if array.dtype == np.float16 else torch.int64
+        )
+        for name, array in robust_golden.items()
+        if name.startswith("w/")
+    }
+
+
+@pytest.fixture(scope="session")
+def golden_robust(robust_golden_config, robust_golden_weights) -> Callable[[str], Sam]:
+    """The golden model with the given statistics, its weights loaded strictly."""
+
+    def build(norm_stats: str) -> Sam:
+        sam = build_robust_sam(robust_golden_config(norm_stats))
+        load_weights(sam, robust_golden_weights, name="golden")
+        return accelerate(sam.eval().requires_grad_(False))
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -2,40 +2,18 @@
 
 import numpy as np
 import pytest
-import torch
 
-from core.benchmark import harness, persam
+from core.benchmark import persam
 from core.benchmark.harness import OutputsDiffer
-from core.sam.build import build_sam
-from core.sam.config import SamConfig
-
-
-def tiny_sam():
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = build_sam(
-            SamConfig(
-                image_size=64,
-                embed_dim=32,
-                depth=1,
-                num_heads=2,
-                window_size=0,
-                global_attn_indexes=(0,),
-                out_chans=32,
-                decoder_mlp_dim=16,
-                iou_head_hidden_dim=16,
-            )
-        )
-    return model.eval().requires_grad_(False), "random, for a test"
+from tests.core.benchmark.tiny import tiny_sam
 
 
 @pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setattr(persam, "embedded_sam", tiny_sam)
+def small(one_warm_up, monkeypatch):
+    monkeypatch.setattr(persam, "embedded_sam", lambda: (tiny_sam(), "random, for a test"))
     monkeypatch.setattr(persam, "SIZE", (48, 64))
     monkeypatch.setattr(persam, "PICTURES", 2)
     monkeypatch.setattr(persam, "STEPS", 4)
-    monkeypatch.setattr(harness, "WARM_UPS", 1)
 
 
 def test_all_figures_and_rows(small):

@@ -1,52 +1,41 @@
 """RobustSAM's benchmark on models small enough for a test."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from core.benchmark import harness, robustsam
+from core.benchmark import robustsam
 from core.benchmark.harness import OutputsDiffer
 from core.robustsam.build import build_robust_sam
 from core.robustsam.config import RobustSamConfig
-from core.sam.build import build_sam
-from core.sam.config import SamConfig
 from core.sam.predictor import Predictor
+from tests.core.benchmark import tiny
 
-TINY = SamConfig(
-    image_size=64,
-    embed_dim=32,
-    depth=2,
-    num_heads=2,
-    window_size=3,
-    global_attn_indexes=(1,),
-    out_chans=64,
-    decoder_mlp_dim=16,
-    decoder_num_heads=2,
-    iou_head_hidden_dim=16,
-)
+TINY = replace(tiny.TINY, out_chans=64, decoder_num_heads=2)
 
 
 def tiny_pair(norm_stats="running"):
+    sam = tiny.tiny_sam(TINY)
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        sam = build_sam(TINY)
         robust = build_robust_sam(RobustSamConfig(sam=TINY, early_dim=24, norm_stats=norm_stats))
         for name, parameter in robust.mask_decoder.named_buffers():
             if name.endswith("running_mean"):
                 parameter.normal_()
     robust.load_state_dict(sam.state_dict(), strict=False)
     robust = robustsam.accelerate(robust.eval().requires_grad_(False))
-    return sam.eval().requires_grad_(False), robust, "random, for a test"
+    return sam, robust, "random, for a test"
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(one_warm_up, monkeypatch):
     monkeypatch.setattr(robustsam, "embedded_pair", tiny_pair)
     sizes = {"vit_b": TINY, "vit_l": TINY, "vit_h": TINY}
     monkeypatch.setattr(robustsam, "FULL_SIZES", sizes)
     monkeypatch.setattr(robustsam, "SIZE", (48, 64))
     monkeypatch.setattr(robustsam, "PROMPTS", 3)
     monkeypatch.setattr(robustsam, "FULL_PROMPTS", 2)
-    monkeypatch.setattr(harness, "WARM_UPS", 1)
     monkeypatch.setattr(robustsam, "arithmetic_share", lambda config: 0.1)  # tested below
     memory = {"sam_mib": 1.0, "reference_mib": 9.0, "ours_mib": 3.0}
     monkeypatch.setattr(robustsam, "measure_memory", lambda: memory)
@@ -106,7 +95,7 @@ def test_the_package_encoder_gives_the_same_early_feature(small):
 
 def test_parameters_and_operations():
     _, robust, _ = tiny_pair()
-    plain = sum(p.numel() for p in build_sam(TINY).parameters())
+    plain = sum(p.numel() for p in tiny.tiny_sam(TINY).parameters())
     assert plain + robustsam.added_parameters(robust) == sum(
         p.numel() for p in build_robust_sam(RobustSamConfig(sam=TINY, early_dim=24)).parameters()
     )
@@ -124,8 +113,6 @@ def test_what_robustsam_adds_grows_with_its_feature():
 
 
 def test_weights_of_another_sam_are_replaced(monkeypatch, tmp_path):
-    from dataclasses import replace
-
     entry = robustsam.catalogue()["robustsam_embedded"]
     missing = replace(entry, file=str(tmp_path / "none.safetensors"))
     monkeypatch.setattr(robustsam, "catalogue", lambda: {entry.id: missing})

@@ -4,41 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from core.benchmark import harness, sam
+from core.benchmark import sam
 from core.benchmark.harness import OutputsDiffer
-from core.sam.build import build_sam
 from core.sam.config import SamConfig
 from core.sam.everything import MaskRecord
-
-
-def tiny_sam():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = build_sam(
-            SamConfig(
-                image_size=64,
-                embed_dim=32,
-                depth=2,
-                num_heads=2,
-                window_size=3,
-                global_attn_indexes=(1,),
-                out_chans=32,
-                decoder_mlp_dim=16,
-                iou_head_hidden_dim=16,
-            )
-        )
-    return model.eval().requires_grad_(False)
+from tests.core.benchmark.tiny import tiny_sam
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(one_warm_up, monkeypatch):
     monkeypatch.setattr(sam, "vit_b", tiny_sam)
     monkeypatch.setattr(sam, "embedded_sam", lambda: (tiny_sam(), "random, for a test"))
     monkeypatch.setattr(sam, "pixels", lambda device: torch.zeros(1, 3, 64, 64))
     monkeypatch.setattr(sam, "SIZES", {"256x256": (32, 32), "640x480": (30, 40)})
     monkeypatch.setattr(sam, "MEGAPIXEL", (40, 40))
     monkeypatch.setattr(sam, "MANY", 9)
-    monkeypatch.setattr(harness, "WARM_UPS", 1)
     memory = {"model_mib": 1.0, "reference_mib": 9.0, "ours_mib": 3.0}
     monkeypatch.setattr(sam, "measure_encoder_memory", lambda: memory)
 

@@ -16,7 +16,7 @@ from core.evaluation import __main__ as command
 from core.evaluation import robustsam
 from core.evaluation.data import Example
 from core.evaluation.layouts import DegradedExample
-from core.evaluation.robustsam import AS_TAKEN, CLEAR, Plan, Version, evaluate
+from core.evaluation.robustsam import AS_TAKEN, CLEAR, Plan, Version, evaluate, gain_table
 from core.evaluation.robustsam_published import INDEPENDENT, PAPER
 from core.reports import Report
 from core.robustsam.build import build_robust_sam
@@ -29,7 +29,7 @@ from core.sam.predictor import Prediction
 
 SIZE = 64
 DARK_AND_NOISY = ("brightness", "gauss_noise")
-QUICK = Plan(kinds=DARK_AND_NOISY, severities=(1, 3, 5), other_ways=False, restored=False)
+QUICK = Plan(kinds=DARK_AND_NOISY, severities=(1, 3, 5), three=False, restored=False)
 
 
 class Known:
@@ -38,13 +38,13 @@ class Known:
     Args:
         shares: of the masks' columns, from the left, that it finds in pictures of the names
             "clear", "dark" and "noisy"; the best of three readings is the second.
-        single: the share that its single mask has everywhere; None: as the best of three.
+        of_three: the share that this one has everywhere; None: as the single mask.
     """
 
     def __init__(
-        self, masks: np.ndarray, shares: dict[str, float], single: float | None = None
+        self, masks: np.ndarray, shares: dict[str, float], of_three: float | None = None
     ) -> None:
-        self.truth, self.shares, self.single = masks, shares, single
+        self.truth, self.shares, self.of_three = masks, shares, of_three
         self.multimask = True
         self.asked: list[dict[str, Any]] = []
 
@@ -57,8 +57,8 @@ class Known:
         self.asked.append(prompt)
         three = prompt["multimask_output"]
         share = self.shares[embedding]
-        if not three and self.single is not None:
-            share = self.single
+        if three and self.of_three is not None:
+            share = self.of_three
         found = np.zeros_like(self.truth)
         for mask, answer in zip(self.truth, found, strict=True):
             columns = np.flatnonzero(mask.any(axis=0))
@@ -80,8 +80,8 @@ def example() -> Example:
     return Example("two", np.full((SIZE, SIZE, 3), 200, np.uint8), masks)
 
 
-def known(example: Example, single: float | None = None, **shares: float) -> Any:
-    return Known(example.masks, {"clear": 1, "dark": 1, "noisy": 1, **shares}, single)
+def known(example: Example, of_three: float | None = None, **shares: float) -> Any:
+    return Known(example.masks, {"clear": 1, "dark": 1, "noisy": 1, **shares}, of_three)
 
 
 def test_every_figure_has_its_meaning(example: Example) -> None:
@@ -129,19 +129,52 @@ def test_the_worst_kind_and_the_severities_that_count(example: Example) -> None:
     assert (low, high) == pytest.approx((0.5, 0.5))
 
 
+def test_the_table_on_the_terminal_has_every_kind_and_severity(example: Example) -> None:
+    """SAM finds a half in the dark and a quarter in noise, RobustSAM all but a quarter in noise."""
+    sam, robust = known(example, dark=0.5, noisy=0.25), known(example, clear=0.5, noisy=0.75)
+    details = evaluate(sam, robust, [example], QUICK).details()
+    lines = [line.split() for line in gain_table(details["table"]).splitlines()]
+    assert lines[1:3] == [["points", "boxes"], ["severity", *"135135"]]
+    assert lines[3:] == [
+        ["brightness", *["+0.500"] * 6],
+        ["gauss_noise", *["+0.500"] * 6],
+        ["clear", "points", "-0.500,", "boxes", "-0.500"],
+    ]
+    narrow = evaluate(sam, robust, [example], Plan(kinds=(), restored=False)).table()
+    assert gain_table(narrow).splitlines()[-1].split() == [AS_TAKEN, "-0.500", "-0.500"]
+    del narrow[0]["robust_boxes"]
+    assert gain_table(narrow).splitlines()[-1].split() == [AS_TAKEN, "-0.500", "-"]
+
+
+def test_the_command_prints_the_table_and_the_report_holds_it(
+    example: Example, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = evaluate(known(example, dark=0.25), known(example), [example], QUICK)
+    both = {"seen_styles": scores.details(), "held_out_style": scores.details()}
+    for details, count in ((both, 2), (scores.details(), 1)):
+        report = Report("robustsam", ["m"], "d", "cpu", scores.figures(), details, commit="x")
+        monkeypatch.setattr(command, "run", lambda args, report=report: report)
+        command.main(["robustsam"])
+        printed = capsys.readouterr().out
+        assert printed.count("RobustSAM - SAM") == count
+        assert printed.count("+0.750 +0.750 +0.750") == 2 * count
+        assert ("held out style: RobustSAM" in printed) == (count == 2)
+
+
 def test_both_ways_of_both_models_are_reported(example: Example) -> None:
     """A model that answers better by its other way is not compared by the worse one alone."""
-    sam, robust = known(example, single=0.75, dark=0.5, noisy=0.5), known(example, single=0.25)
+    sam, robust = known(example, of_three=0.75, dark=0.5), known(example, of_three=0.25)
     plan = Plan(kinds=("brightness",), severities=(1, 4), restored=False)
     scores = evaluate(sam, robust, [example], plan)
     figures = scores.figures()
-    assert figures["sam_points_miou"] == pytest.approx(0.5)
-    assert figures["sam_points_single_miou"] == pytest.approx(0.75)
-    assert figures["gain_points"] == pytest.approx(0.5)
-    assert figures["gain_points_best_ways"] == pytest.approx(1 - 0.75)
-    assert figures["sam_boxes_miou"] == pytest.approx(0.75), "a box by the single mask"
-    assert figures["sam_boxes_three_miou"] == pytest.approx(0.5)
-    assert "sam_points_single" not in scores.table()[1], "not at severity 1"
+    for prompt in ("points", "boxes"):
+        assert figures[f"sam_{prompt}_miou"] == pytest.approx(0.5)
+        assert figures[f"sam_{prompt}_three_miou"] == pytest.approx(0.75)
+        assert figures[f"gain_{prompt}"] == pytest.approx(0.5)
+        assert figures[f"gain_{prompt}_three"] == pytest.approx(0.25 - 0.75)
+        assert figures[f"gain_{prompt}_best_ways"] == pytest.approx(1 - 0.75)
+        assert figures[f"gain_clear_{prompt}_three"] == pytest.approx(0.25 - 0.75)
+    assert "sam_points_three" not in scores.table()[1], "not at severity 1"
 
 
 def test_prompts_are_the_same_for_all(example: Example) -> None:
@@ -152,7 +185,7 @@ def test_prompts_are_the_same_for_all(example: Example) -> None:
         assert ours.keys() == theirs.keys()
         assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
     points, boxes = sam.asked[:2]
-    assert points["multimask_output"] and not boxes["multimask_output"]
+    assert not points["multimask_output"] and not boxes["multimask_output"]
     for mask, ((x, y),) in zip(example.masks, points["point_coords"], strict=True):
         assert mask[int(y), int(x)]
     assert boxes["boxes"].tolist() == [[8, 8, 24, 24], [30, 40, 50, 60]]
@@ -250,8 +283,8 @@ def test_the_whole_protocol_on_tiny_models(
     scores = evaluate(*models, [noisy], Plan(kinds=DARK_AND_NOISY, severities=(1, 3)))
     figures = scores.figures(unseen=("brightness",))
     for model in ("sam", "robust", "restored"):
-        for prompt, other in (("points", "single"), ("boxes", "three")):
-            for name in (f"{prompt}_miou", f"{prompt}_{other}_miou", f"clear_{prompt}_miou"):
+        for prompt in ("points", "boxes"):
+            for name in (f"{prompt}_miou", f"{prompt}_three_miou", f"clear_{prompt}_miou"):
                 assert 0 <= figures[f"{model}_{name}"] <= 1
     assert {"gain_unseen", "gain_unseen_boxes", "worst_gain", "worst_gain_boxes"} <= figures.keys()
     report = Report("robustsam", ["tiny"], "noise", "cpu", figures, scores.details(["brightness"]))

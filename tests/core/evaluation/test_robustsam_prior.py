@@ -10,13 +10,7 @@ import torch
 
 from core.errors import ImageError
 from core.evaluation.data import Example
-from core.evaluation.robustsam_prior import (
-    PRIORS,
-    PriorScores,
-    add_qualities,
-    evaluate_prior,
-    peak_signal_to_noise,
-)
+from core.evaluation.robustsam_prior import PRIORS, evaluate_prior
 from core.sam.geometry import Geometry
 from core.sam.predictor import Prediction
 
@@ -52,11 +46,14 @@ def test_true_masks_bound_what_a_prior_can_do(example: Example) -> None:
     sam, robust = Fixed(np.roll(example.masks, 9, axis=2)), Fixed(example.masks)
     scores = evaluate_prior(sam, robust, [example] * 3)  # type: ignore[arg-type]
     figures = scores.figures()
-    names = {f"prior_{m}_{p}" for m in ("psnr", "ssim", "subject_psnr") for p in PRIORS}
+    names = {
+        f"prior_{m}_{p}" for m in ("psnr", "ssim", "subject_psnr", "subject_ssim") for p in PRIORS
+    }
     assert names <= figures.keys()
     assert figures["prior_psnr_none"] > figures["prior_psnr_degraded"] + 2
     assert figures["prior_psnr_true"] > figures["prior_psnr_none"]
     assert figures["prior_subject_psnr_true"] > figures["prior_subject_psnr_sam"]
+    assert figures["prior_subject_ssim_true"] > figures["prior_subject_ssim_degraded"]
     assert figures["prior_psnr_robust"] == figures["prior_psnr_true"], "the same masks"
     assert figures["prior_iou_robust"] == 1 > figures["prior_iou_sam"]
     details = scores.details()
@@ -64,14 +61,3 @@ def test_true_masks_bound_what_a_prior_can_do(example: Example) -> None:
     assert details["interval_95"]["psnr_true_over_none"][0] > 0
     with pytest.raises(ImageError, match="no picture"):
         evaluate_prior(sam, robust, [])  # type: ignore[arg-type]
-
-
-def test_qualities_of_equal_and_of_tiny_pictures(example: Example) -> None:
-    image = example.image
-    assert peak_signal_to_noise(image, image) == 100
-    other = np.full_like(image, 255)
-    assert peak_signal_to_noise(np.zeros_like(image), other) == pytest.approx(0)
-    for size in (3, 4, 7, 8):
-        scores, crop = PriorScores(), image[:size, :20]
-        add_qualities(scores, "same", crop, crop, np.ones((size, 20), bool))
-        assert scores.ssim["same"] == [pytest.approx(1)]

@@ -18,7 +18,7 @@ from core.models.catalogue import catalogue
 from core.models.loading import file_sha256
 from core.robustsam.predictor import RobustPredictor
 from core.sam.predictor import Predictor
-from core.training.robustsam import UNSEEN
+from core.training.robust_pairs import UNSEEN
 
 HELD_OUT = Path(__file__).parents[2] / "data" / "held_out" / "seen_styles"
 KINDS = ("rain", "gauss_noise", "motion_blur", "compression", "brightness")
@@ -36,7 +36,7 @@ BARS = {
 @pytest.fixture(scope="module")
 def scores() -> RobustScores:
     with get_engine().model("robustsam_embedded") as sam:
-        plan = Plan(kinds=KINDS, severities=(4,), other_ways=False, restored=False)
+        plan = Plan(kinds=KINDS, severities=(4,), three=False, restored=False)
         examples = islice(folder_examples(HELD_OUT, "labels"), PICTURES)
         return evaluate(Predictor(sam), RobustPredictor(sam), examples, plan)
 

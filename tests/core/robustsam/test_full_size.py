@@ -10,7 +10,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from core.errors import ModelUnavailable
-from core.robustsam.build import build_robust_sam, published_config, strip_wrapper
+from core.models.catalogue import catalogue
+from core.robustsam.build import POSITIONS, build_from_entry, build_robust_sam, check_size
 from core.robustsam.config import RobustSamConfig
 from core.robustsam.decoder import RobustMaskDecoder
 from core.sam.config import SamConfig
@@ -105,18 +106,23 @@ def test_added_names_and_shapes_are_those_of_the_checkpoints(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_checkpoint_tells_its_size_with_and_without_wrapper(size):
+def test_the_catalogues_entries_are_of_the_checkpoints_sizes(size):
+    entry = catalogue()[f"robustsam_vit_{size}"]
     state = on_meta(size).state_dict()
-    wrapped = {f"module.{name}": value for name, value in state.items()}
-    assert published_config(wrapped) == RobustSamConfig.published(SIZES[size])
-    assert strip_wrapper(wrapped).keys() == state.keys()
+    check_size(entry, state)
+    assert RobustSamConfig.from_dict({"sam": entry.config["sam"]}).sam == SIZES[size]
+    other = catalogue()["robustsam_vit_l" if size == "b" else "robustsam_vit_b"]
+    told = f"{other.file_name} is not {other.title}.* as that of ViT-{size.upper()}"
+    with pytest.raises(ModelUnavailable, match=told):
+        build_from_entry(other, state)
 
 
 def test_weights_of_another_model_are_refused():
-    with pytest.raises(ModelUnavailable, match="no published RobustSAM: the encoder's width is 48"):
-        published_config({"image_encoder.pos_embed": torch.zeros(1, 12, 12, 48)})
-    with pytest.raises(ModelUnavailable, match="robustsam_checkpoint_b"):
-        published_config({})
+    entry = catalogue()["robustsam_vit_b"]
+    with pytest.raises(ModelUnavailable, match="768 wide: it is 48 wide. Get the file"):
+        build_from_entry(entry, {POSITIONS: torch.zeros(1, 12, 12, 48)})
+    with pytest.raises(ModelUnavailable, match="robustsam_checkpoint_b.pth is not RobustSAM ViT-B"):
+        build_from_entry(entry, {})
 
 
 def draw(name, shape, seed):

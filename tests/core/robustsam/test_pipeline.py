@@ -24,7 +24,6 @@ from core.robustsam.predictor import RobustPredictor
 from core.sam import pipeline as sam_pipeline
 from core.sam.everything import EverythingConfig
 from core.sam.predictor import Predictor
-from tests.core.robustsam.conftest import golden_config
 
 POINT = Points(np.array([[80.0, 75.0]], np.float32), np.array([1]))
 BOXES = Boxes(np.array([[20, 20, 90, 110], [100, 30, 180, 120]], np.float32))
@@ -47,16 +46,20 @@ def entry(model_id, path, builder, config) -> Entry:
 
 
 @pytest.fixture(scope="module")
-def models(golden, golden_weights, golden_robust, tmp_path_factory) -> dict[str, Entry]:
+def models(
+    robust_golden_config, robust_golden_weights, golden_robust, tmp_path_factory
+) -> dict[str, Entry]:
     """RobustSAM as published (one file, wrapped), the SAM inside it, and another SAM."""
     folder = tmp_path_factory.mktemp("models")
     added = {f"mask_decoder.{k}" for k in golden_robust("image").mask_decoder.added_parameters()}
-    plain = {k: v for k, v in golden_weights.items() if k not in added}
+    plain = {k: v for k, v in robust_golden_weights.items() if k not in added}
     other = {k: v + 0.01 if k == "image_encoder.pos_embed" else v for k, v in plain.items()}
-    save_file({f"module.{k}": v for k, v in golden_weights.items()}, folder / "robust.safetensors")
+    save_file(
+        {f"module.{k}": v for k, v in robust_golden_weights.items()}, folder / "robust.safetensors"
+    )
     save_file(plain, folder / "sam.safetensors")
     save_file(other, folder / "other.safetensors")
-    sam = json.loads(json.dumps(asdict(golden_config(golden, "image").sam)))
+    sam = json.loads(json.dumps(asdict(robust_golden_config("image").sam)))
     robust = {"sam": sam, "compare_with": "sam", "norm_stats": "image"}
     build_sam = "core.sam.build:build_from_entry"
     build_robust = "core.robustsam.build:build_from_entry"
@@ -174,7 +177,7 @@ def test_embeddings_of_another_model_are_refused(golden, golden_robust):
 
 def test_a_missing_or_wrong_file_is_named(models, tmp_path):
     empty = tmp_path / "empty.safetensors"
-    save_file({"module.image_encoder.pos_embed": torch.zeros(1)}, empty)
+    save_file({"module.image_encoder.pos_embed": torch.zeros(1, 12, 12, 48)}, empty)
     broken = replace(models["robustsam"], file=str(empty))
     with pytest.raises(ModelUnavailable, match="do not fit robustsam: .* missing"):
         with Engine(device="cpu", models={"robustsam": broken}).model("robustsam"):

@@ -9,12 +9,12 @@ from core.models.loading import load_weights
 from core.robustsam.build import build_robust_sam
 from core.sam.fast_encoder import accelerate
 from core.training import robust_losses as losses
-from core.training.robustsam import decode_clear, decode_degraded, encode
-from tests.core.robustsam.conftest import golden, golden_config, golden_weights  # noqa: F401
+from core.training.robust_pairs import encode
+from core.training.robustsam import decode_clear, decode_degraded
 
 
-def test_units(golden):  # noqa: F811
-    unit = {n[10:]: torch.tensor(v) for n, v in golden.items() if n.startswith("loss_unit/")}
+def test_units(robust_golden):
+    unit = {n[10:]: torch.tensor(v) for n, v in robust_golden.items() if n.startswith("loss_unit/")}
     logits, target = unit["logits"], unit["target"].float()
     close = {"rtol": 1e-6, "atol": 1e-6}
     testing = torch.testing.assert_close
@@ -28,18 +28,18 @@ def test_units(golden):  # noqa: F811
 
 
 @pytest.fixture
-def step(golden, golden_weights):  # noqa: F811
+def step(robust_golden, robust_golden_config, robust_golden_weights):
     """The published training step: everything of the decoder learns, nothing is detached."""
-    sam = build_robust_sam(golden_config(golden, "image"))
-    load_weights(sam, golden_weights, name="golden")
+    sam = build_robust_sam(robust_golden_config("image"))
+    load_weights(sam, robust_golden_weights, name="golden")
     sam = accelerate(sam)
     sam.image_encoder.requires_grad_(False)
     sam.prompt_encoder.requires_grad_(False)
     sam.mask_decoder.train()
-    side, size = sam.image_encoder.img_size, int(golden["cfg/train_size"])
+    side, size = sam.image_encoder.img_size, int(robust_golden["cfg/train_size"])
 
     def encoded(name, i):
-        pixels = torch.tensor(golden[f"train/{name}"][i]).permute(2, 0, 1)[None].float()
+        pixels = torch.tensor(robust_golden[f"train/{name}"][i]).permute(2, 0, 1)[None].float()
         pixels = F.interpolate(
             pixels, (side, side), mode="bilinear", align_corners=False, antialias=True
         )
@@ -49,7 +49,7 @@ def step(golden, golden_weights):  # noqa: F811
     clear, degraded, logits = [], [], []
     prompts = []
     for i in range(2):
-        points = torch.tensor(golden["train/points"][i][None]) * (side / size)
+        points = torch.tensor(robust_golden["train/points"][i][None]) * (side / size)
         labels = torch.ones(1, 3)
         with torch.no_grad():
             prompts.append(sam.prompt_encoder(points=(points, labels), boxes=None, masks=None))
@@ -65,9 +65,9 @@ def step(golden, golden_weights):  # noqa: F811
     return sam, clear, degraded, logits
 
 
-def test_a_training_step_equals_the_published_one(golden, step):  # noqa: F811
+def test_a_training_step_equals_the_published_one(robust_golden, step):
     sam, clear, degraded, logits = step
-    expected = {n[6:]: v for n, v in golden.items() if n.startswith("train/")}
+    expected = {n[6:]: v for n, v in robust_golden.items() if n.startswith("train/")}
     clear_features = torch.cat([one.features for one in clear])
     features = torch.cat([one.mask_features for one in degraded])
     clear_tokens = torch.cat([one.tokens for one in clear])

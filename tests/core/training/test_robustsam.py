@@ -22,16 +22,14 @@ from core.robustsam.predictor import RobustPredictor
 from core.sam.predictor import Predictor
 from core.stickers.atlas import Atlas
 from core.stickers.scenes import SceneGenerator
+from core.training import robust_pairs, robust_start
 from core.training import robustsam as training
 from core.training.run import RunConfig
 
 SMALL = training.RobustTraining(
-    scenes_per_step=3,
     targets_per_scene=2,
-    pool_size=6,
-    fresh_per_step=2,
-    token_scenes=16,
-    token_steps=60,
+    pairs=robust_pairs.PairConfig(scenes_per_step=3, pool_size=6, fresh_per_step=2),
+    start=robust_start.StartConfig(token_scenes=16, token_steps=60),
 )
 
 
@@ -45,7 +43,7 @@ def begun():
     torch.manual_seed(0)
     sam = build.build_robust_sam(RobustSamConfig.embedded())
     base = read_state_dict(Path(catalogue()[training.BASE].file))
-    added = training._begin(sam, base, SMALL)
+    added = robust_start.begin(sam, base, SMALL.start)
     state = base | {f"mask_decoder.{name}": value for name, value in added.items()}
     load_weights(sam, state, name="begun")
     return sam
@@ -92,8 +90,8 @@ def test_the_warm_up_brings_the_masks_close_to_sams(small_atlas: Atlas) -> None:
     generator = SceneGenerator(small_atlas, torch.arange(8), seed=1)
     random = torch.Generator().manual_seed(0)
     before, after = begun(), begun()
-    training.learn_tokens(after, generator, SMALL)
-    tokens, features, truth = training._sams_masks(before, generator.batch(4), random)
+    robust_start.learn_tokens(after, generator, SMALL.start, SMALL.seed)
+    tokens, features, truth = robust_start._sams_masks(before, generator.batch(4), random)
 
     def loss(sam) -> float:
         weights, _ = sam.mask_decoder.hyper_weights(tokens)
@@ -106,7 +104,7 @@ def test_the_warm_up_brings_the_masks_close_to_sams(small_atlas: Atlas) -> None:
 def test_pairs_repeat_by_seed_and_leave_unseen_kinds_out(small_atlas: Atlas) -> None:
     def draw() -> list[str]:
         generator = SceneGenerator(small_atlas, torch.arange(8), seed=1)
-        pairs = training.DegradedPairs(begun(), generator, SMALL)
+        pairs = robust_pairs.DegradedPairs(begun(), generator, SMALL.pairs, SMALL.seed)
         names = []
         for _ in range(12):
             scenes, clear, degraded = pairs.batch()
@@ -116,8 +114,8 @@ def test_pairs_repeat_by_seed_and_leave_unseen_kinds_out(small_atlas: Atlas) -> 
 
     names = draw()
     assert names == draw()
-    assert "clear" in names and not set(names) & set(training.UNSEEN)
-    assert set(training.SEEN) | set(training.UNSEEN) | {"clear"} == set(KINDS)
+    assert "clear" in names and not set(names) & set(robust_pairs.UNSEEN)
+    assert set(robust_pairs.SEEN) | set(robust_pairs.UNSEEN) | {"clear"} == set(KINDS)
 
 
 def test_weights_of_another_sam_are_refused() -> None:
