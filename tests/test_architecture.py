@@ -16,7 +16,8 @@ METHODS = {"sam", "persam", "robustsam", "car", "pixellm", "dreambooth"}
 COMMANDS = {"training", "evaluation", "benchmark"}
 WORLD = {"stickers"}
 WEATHER = {"degradations"}
-CORE = BASE | PICTURES | METHODS | COMMANDS | WORLD | WEATHER | {"reports"}
+WORDS = {"clip"}
+CORE = BASE | PICTURES | METHODS | COMMANDS | WORLD | WEATHER | WORDS | {"reports"}
 
 # Which parts of core each part may import, besides itself.
 ALLOWED = {
@@ -28,10 +29,11 @@ ALLOWED = {
     "stickers": PLAIN | {"overlays"},  # to look at scenes
     "degradations": PLAIN | {"overlays"},
     "reports": PLAIN,
+    "clip": BASE,
     "sam": BASE,
     "persam": BASE | PICTURES | {"sam"},
     "robustsam": BASE | PICTURES | {"sam", "degradations"},
-    "car": BASE | {"sam"},
+    "car": BASE | {"sam", "clip"},
     "pixellm": BASE,
     "dreambooth": BASE | {"persam"},
     **{part: CORE for part in COMMANDS},

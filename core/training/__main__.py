@@ -9,7 +9,7 @@ from pathlib import Path
 from core.settings import settings
 from core.training.run import RunConfig
 
-NAMES = ("sam", "robustsam")
+NAMES = ("sam", "robustsam", "clip")
 
 
 def main(arguments: list[str] | None = None) -> None:

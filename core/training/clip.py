@@ -1,0 +1,329 @@
+"""Train the embedded CLIP on sticker scenes: ``python -m core.training clip``.
+
+Known to it: the objects of the table that are no test objects, by names, synonyms, plurals,
+categories and colours, in every art style but the held-out one. What it learns by is in
+``clip_losses.py``, what it sees in ``clip_scenes.py``, what is said to it in ``clip_words.py``.
+Pictures come in several sizes, so that its position table may be resized, as CaR does.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.model import CLIP
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from core.clip.build import EMBEDDED, build_clip, embedded_tokenizer
+from core.clip.towers import embed_patches
+from core.models.loading import load_weights, read_state_dict
+from core.stickers.atlas import Atlas, load_atlas
+from core.stickers.scenes import SceneConfig
+from core.stickers.sources import CREDITS, HELD_OUT_STYLE
+from core.training import clip_losses
+from core.training.clip_scenes import (
+    LabelledSceneGenerator,
+    LabelledScenes,
+    colour_name,
+    known_objects,
+    patch_coverage,
+)
+from core.training.clip_words import BACKGROUNDS, describe, put_into_words, spell
+from core.training.run import RunConfig, TrainingRun
+
+MAX_SCALE = 100.0  # of the cosines, as in CLIP's training
+
+
+class Views(NamedTuple):
+    """One kind of picture: its side in px, how often, how many at once, and what is in it."""
+
+    size: int
+    share: float
+    batch: int
+    max_objects: int
+    min_scale: float
+    max_scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipTraining:
+    """What is seen and how much each loss counts.
+
+    Args:
+        close_ups, scenes: pictures of the first part of the training, and of the rest. Large
+            objects in small pictures are learned several times as fast.
+        close_up_share: of the time, that first part.
+        prompted_share: of the later pictures, those with a visual prompt.
+    """
+
+    seed: int = 0
+    close_ups: tuple[Views, ...] = (
+        Views(64, 0.75, 56, max_objects=2, min_scale=0.5, max_scale=1.05),
+        Views(96, 0.25, 28, max_objects=3, min_scale=0.35, max_scale=0.9),
+    )
+    scenes: tuple[Views, ...] = (
+        Views(64, 0.25, 56, max_objects=2, min_scale=0.5, max_scale=1.05),
+        Views(96, 0.4, 28, max_objects=3, min_scale=0.35, max_scale=0.9),
+        Views(128, 0.2, 18, max_objects=4, min_scale=0.25, max_scale=0.8),
+        Views(192, 0.15, 8, max_objects=5, min_scale=0.2, max_scale=0.7),
+    )
+    close_up_share: float = 0.4
+    prompted_share: float = 0.3
+    patch_weight: float = 1.0
+    picture_weight: float = 0.5
+    mean_weight: float = 0.3
+    phrase_weight: float = 0.5
+    caption_weight: float = 0.2
+    word_weight: float = 0.5
+
+
+class Encoded(NamedTuple):
+    """Unit vectors: of the picture by its class token (B, D), of each patch (B, n, D), and of the
+    mean patch (B, D), from which CaR takes its maps."""
+
+    picture: Tensor
+    patches: Tensor
+    mean: Tensor
+
+
+def encode_pictures(visual: VisionTransformer, images: Tensor) -> Encoded:
+    """Encode uint8 (B, 3, S, S), S a multiple of the patch, with the position table resized."""
+    mean, std = (
+        torch.tensor(values, device=images.device).view(1, 3, 1, 1)
+        for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    )
+    x, _ = embed_patches(visual, (images.float() / 255 - mean) / std)
+    x = visual.ln_post(visual.transformer(x)).float()
+    picture, patches = x[:, 0] @ visual.proj, x[:, 1:] @ visual.proj
+    return Encoded(
+        F.normalize(picture, dim=-1),
+        F.normalize(patches, dim=-1),
+        F.normalize(patches.mean(dim=1), dim=-1),
+    )
+
+
+def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
+    """As ``model.encode_text``, without the padding behind the longest text: (N, D).
+
+    The mask is causal, so what comes after a text's end changes nothing.
+    """
+    ends = tokens.argmax(dim=1)  # the end token has the highest number
+    length = int(ends.max()) + 1
+    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+    x = model.ln_final(x[torch.arange(len(x), device=x.device), ends])
+    return x @ model.text_projection
+
+
+class ClipObjective:
+    """The loss of one batch of labelled scenes."""
+
+    def __init__(self, model: CLIP, config: ClipTraining) -> None:
+        self.model, self.config = model, config
+        self.objects = known_objects()
+        self.draw = random.Random(config.seed + 7)
+        self.tokenizer = embedded_tokenizer()
+
+    def __call__(self, scenes: LabelledScenes) -> tuple[Tensor, dict[str, Tensor]]:
+        config, model = self.config, self.model
+        encoded = encode_pictures(model.visual, scenes.images)
+        names, others = self._names(), self._names()
+        backgrounds = self._texts([put_into_words(word, self.draw) for word in BACKGROUNDS])
+        scale = model.logit_scale.exp().clamp(max=MAX_SCALE)
+        words = torch.cat([names, backgrounds])
+        coverage = patch_coverage(
+            scenes.instance_ids, scenes.classes.shape[1], model.visual.patch_size[0]
+        )
+        patch, patch_top1 = clip_losses.patch_loss(
+            scale * encoded.patches @ words.T, coverage, scenes.classes, len(names)
+        )
+        subjects = self._present(scenes.classes, scenes.subject)
+        everyone = self._present(scenes.classes, scenes.classes >= 0)
+        by_token = scale * encoded.picture @ names.T
+        picture = clip_losses.picture_loss(by_token, subjects)
+        mean = clip_losses.picture_loss(scale * encoded.mean @ names.T, everyone)
+        phrase = self._phrases(scenes, encoded, coverage, backgrounds, scale)
+        caption = self._captions(scenes, encoded.picture, scale)
+        word = clip_losses.word_loss(names, others, scale)
+        loss = (
+            config.patch_weight * patch
+            + config.picture_weight * picture
+            + config.mean_weight * mean
+            + config.phrase_weight * phrase
+            + config.caption_weight * caption
+            + config.word_weight * word
+        )
+        with torch.no_grad():
+            one = subjects.any(dim=1)
+            top1 = subjects.gather(1, by_token.argmax(dim=1, keepdim=True))[one].float().mean()
+        figures = {"patch": patch, "picture": picture, "mean": mean, "phrase": phrase}
+        figures |= {"caption": caption, "word": word}
+        return loss, {**figures, "patch_top1": patch_top1, "top1": top1}
+
+    def _names(self) -> Tensor:
+        """Every known object's name in some spelling and template, unit vectors (C, D)."""
+        return self._texts([put_into_words(spell(o, self.draw), self.draw) for o in self.objects])
+
+    def _texts(self, texts: list[str]) -> Tensor:
+        """Unit vectors (N, D) of texts."""
+        tokens = self.tokenizer(texts).to(self.model.visual.proj.device)
+        return F.normalize(encode_tokens(self.model, tokens).float(), dim=-1)
+
+    def _present(self, classes: Tensor, which: Tensor) -> Tensor:
+        """Bool (B, C): the names among the objects (B, K) that count."""
+        present = torch.zeros(len(classes), len(self.objects) + 1, dtype=torch.bool)
+        present = present.to(classes.device)
+        rows = torch.where(which & (classes >= 0), classes, len(self.objects))
+        return present.scatter(1, rows, True)[:, :-1]
+
+    def _phrases(
+        self,
+        scenes: LabelledScenes,
+        encoded: Encoded,
+        coverage: Tensor,
+        backgrounds: Tensor,
+        scale: Tensor,
+    ) -> Tensor:
+        """Category, colour and both: one phrase a picture, and all objects that it means."""
+        chosen = [self._phrase(c, k) for c, k in zip(*_lists(scenes), strict=True)]
+        rows = [b for b, one in enumerate(chosen) if one is not None]
+        if not rows:
+            return scale.new_zeros(())
+        texts = [put_into_words(one[0], self.draw) for one in chosen if one is not None]
+        meant = torch.tensor([one[1] for one in chosen if one is not None]).to(coverage)
+        share = (coverage[rows] * meant[:, None]).sum(dim=2)
+        return clip_losses.phrase_loss(
+            encoded.patches[rows], self._texts(texts), backgrounds, scale, share
+        )
+
+    def _phrase(self, classes: list[int], colours: list[int]) -> tuple[str, list[bool]] | None:
+        """A phrase about one object of a picture, and which of its objects it means."""
+        present = [k for k, row in enumerate(classes) if row >= 0]
+        if not present:
+            return None
+        k = self.draw.choice(present)
+        item, colour = self.objects[classes[k]], colour_name(colours[k])
+        kind = self.draw.choice(("category", "name", "thing")) if colour else "category"
+        said = colour is not None and (kind != "category" or self.draw.random() < 0.6)
+        noun = {"category": item.category, "name": spell(item, self.draw), "thing": "thing"}[kind]
+        meant = [
+            row >= 0
+            and (not said or colours[j] == colours[k])
+            and (kind != "category" or self.objects[row].category == item.category)
+            and (kind != "name" or row == classes[k])
+            for j, row in enumerate(classes)
+        ]
+        return (f"{colour} {noun}" if said else noun), meant
+
+    def _captions(self, scenes: LabelledScenes, pictures: Tensor, scale: Tensor) -> Tensor:
+        """Contrast with captions of all subjects, and with the same but for one object."""
+        rows, right, wrong = [], [], []
+        subjects = torch.where(scenes.subject, scenes.classes, -1).tolist()
+        for b, (classes, colours) in enumerate(zip(subjects, scenes.colours.tolist(), strict=True)):
+            present = [k for k, row in enumerate(classes) if row >= 0]
+            if not present:
+                continue
+            self.draw.shuffle(present)
+            nouns = [self._noun(classes[k], colours[k]) for k in present]
+            rows.append(b)
+            right.append(describe(nouns, self.draw))
+            other = self.draw.randrange(len(self.objects))
+            while other in classes:
+                other = self.draw.randrange(len(self.objects))
+            nouns[self.draw.randrange(len(nouns))] = self._noun(other, -1)
+            wrong.append(describe(nouns, self.draw))
+        if not rows:
+            return scale.new_zeros(())
+        return clip_losses.caption_loss(
+            pictures[rows], self._texts(right), self._texts(wrong), scale
+        )
+
+    def _noun(self, row: int, colour: int) -> str:
+        name = self.objects[row].name
+        word = colour_name(colour)
+        return f"{word} {name}" if word and self.draw.random() < 0.5 else name
+
+
+def _lists(scenes: LabelledScenes) -> tuple[list[list[int]], list[list[int]]]:
+    return scenes.classes.tolist(), scenes.colours.tolist()
+
+
+class MixedSizes:
+    """Draws batches of labelled scenes of one size at a time."""
+
+    def __init__(
+        self, atlas: Atlas, views: Sequence[Views], prompted_share: float, seed: int
+    ) -> None:
+        self.draw = random.Random(seed)
+        self.views = views
+        self.generators = [
+            LabelledSceneGenerator(
+                atlas,
+                atlas.training_sprites(),
+                SceneConfig(
+                    size=one.size,
+                    max_objects=one.max_objects,
+                    min_scale=one.min_scale,
+                    max_scale=one.max_scale,
+                    close_up_probability=0.4,
+                    max_turn_degrees=30.0,
+                ),
+                seed=seed + one.size,
+                prompted_share=prompted_share,
+            )
+            for one in views
+        ]
+
+    def batch(self) -> LabelledScenes:
+        (k,) = self.draw.choices(range(len(self.views)), [one.share for one in self.views])
+        return self.generators[k].batch(self.views[k].batch)
+
+
+def train(run_config: RunConfig, data: Path, training: ClipTraining | None = None) -> Path:
+    """Train within the run's time budget and export ``clip_embedded``; return its path."""
+    training = training or ClipTraining(seed=run_config.seed)
+    torch.manual_seed(training.seed)
+    model = build_clip()
+    if run_config.start_from:
+        start = read_state_dict(run_config.start_from)
+        load_weights(model, start, name=run_config.start_from.name)
+    run = TrainingRun(model, run_config)
+    atlas, seed = load_atlas(data).to(run.device), training.seed + run.step
+    close_ups = MixedSizes(atlas, training.close_ups, 0.0, seed)
+    scenes = MixedSizes(atlas, training.scenes, training.prompted_share, seed + 1)
+    objective = ClipObjective(run.model, training)
+    for _ in run.steps():
+        early = run.progress < training.close_up_share and not run_config.start_from
+        batch = (close_ups if early else scenes).batch()
+        # On a CPU the fused attention's backward pass takes three times as long as plain products.
+        with run.accelerator.autocast(), sdpa_kernel(SDPBackend.MATH):
+            loss, figures = objective(batch)
+        run.update(loss, **figures)
+    return export(run, training)
+
+
+def export(run: TrainingRun, training: ClipTraining) -> Path:
+    """Write weights and card, which says what the model knows."""
+    card = {
+        "id": "clip_embedded",
+        "license": "Apache-2.0",
+        "config": {"model": EMBEDDED},
+        "credits": CREDITS,
+        "knows": [item.name for item in known_objects()],
+        "training": {
+            "command": f"python -m core.training clip --minutes {run.config.minutes:g} "
+            f"--learning-rate {run.config.learning_rate:g}",
+            "data": "sticker world: objects of the table that are no test objects, every art "
+            f"style but the held-out one ({HELD_OUT_STYLE})",
+            **asdict(training),
+        },
+    }
+    return run.export("clip_embedded", card, half=True)
