@@ -50,7 +50,7 @@ class RobustTraining:
 
     seed: int = 0
     targets_per_scene: int = 3
-    multimask_weight: float = 1.0
+    multimask_weight: float = 0.5
     pairs: PairConfig = PairConfig()
     start: StartConfig = StartConfig()
 

@@ -25,11 +25,14 @@ KINDS = ("rain", "gauss_noise", "motion_blur", "compression", "brightness")
 PICTURES = 16
 # Least differences of mean IoU between RobustSAM and SAM.
 BARS = {
-    "gain_points": 0.0,
+    "gain_points": 0.03,
+    "worst_gain": 0.0,
+    "gain_clear": 0.02,
+    "gain_unseen": 0.02,
     "gain_boxes": 0.01,
-    "gain_clear": 0.005,
+    "worst_gain_boxes": -0.01,
     "gain_clear_boxes": 0.0,
-    "gain_unseen": -0.01,
+    "gain_unseen_boxes": 0.0,
 }
 
 
@@ -45,7 +48,7 @@ def test_held_out_objects_reach_the_bars(scores: RobustScores) -> None:
     figures = scores.figures([kind for kind in KINDS if kind in UNSEEN])
     short = {k: round(figures[k], 3) for k, bar in BARS.items() if figures[k] < bar}
     assert not short
-    assert figures["robust_points_miou"] > 0.6
+    assert figures["robust_points_miou"] > 0.68
 
 
 def test_the_weights_belong_to_the_shipped_sam() -> None:
