@@ -166,6 +166,14 @@ class CarConfig:
         """The published code, with every deviation that can be told from its output."""
         return cls(**changes).as_published()
 
+    @classmethod
+    def embedded(cls) -> CarConfig:
+        """For the embedded CLIP: pictures at the size of what it learned from, 32 x 32 patches.
+
+        Thresholds are still the published ones.
+        """
+        return cls(max_side=256, max_tokens=1025)
+
     def as_published(self) -> CarConfig:
         """The same settings, run as the published code runs them."""
         return replace(

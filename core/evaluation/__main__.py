@@ -25,11 +25,23 @@ from core.sam.predictor import Predictor
 from core.settings import settings
 
 if TYPE_CHECKING:
+    from core.clip.model import ClipModel
     from core.robustsam.predictor import RobustPredictor
 
 STICKER_DATA = "sticker world, held-out objects, 256 px"
+KNOWN_DATA = "sticker world, known objects in unseen renderings"
 
 Results = tuple[dict[str, float], dict[str, Any]]  # figures, details
+
+
+def _as_predictor(entry: Entry, sam: Any) -> Predictor:
+    return Predictor(sam, model_id=entry.id)
+
+
+def _as_clip(entry: Entry, clip: Any) -> ClipModel:
+    from core.clip.build import with_tokenizer
+
+    return with_tokenizer(entry, clip)
 
 
 @dataclass(frozen=True)
@@ -37,14 +49,20 @@ class Protocol:
     """One benchmark.
 
     Args:
-        measure: called with the model's predictor and the arguments.
+        measure: called with the model, as ``hand_over`` makes it, and the arguments.
         count: pictures, or what it counts in their place, of a whole run on the sticker world.
         model: catalogue id by default.
+        table: makes a table for the terminal of the report's details.
+        hand_over: makes of a catalogue entry and its module what the method takes.
+        data: what a run without ``--data`` is measured on.
     """
 
-    measure: Callable[[Predictor, argparse.Namespace], Results]
+    measure: Callable[[Any, argparse.Namespace], Results]
     count: int
     model: str = "sam_embedded"
+    table: Callable[[dict[str, Any]], str] | None = None
+    hand_over: Callable[[Entry, Any], Any] = _as_predictor
+    data: str = STICKER_DATA
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,8 +76,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="folder of a real data set")
     parser.add_argument(
         "--format",
-        help="of --data: coco, labels (images/ and masks/), perseg, davis, or for RobustSAM "
-        f"{', '.join(LAYOUTS)}",
+        help="of --data: coco, labels (images/ and masks/), perseg, davis, for RobustSAM "
+        f"{', '.join(LAYOUTS)}, or for CaR voc, context, coco_object, coco_stuff, ade20k, "
+        "refcoco, ref_davis",
+    )
+    parser.add_argument("--split", help="car: of --data, such as testA or google/val")
+    parser.add_argument("--classifier", help="car: catalogue id of the CLIP that scores")
+    parser.add_argument("--sam", help="car: catalogue id of a SAM, to snap masks of --data to")
+    parser.add_argument(
+        "--parity",
+        action="store_true",
+        help="car: run --data as the published code does, its deviations included",
     )
     parser.add_argument(
         "--published-masks",
@@ -81,6 +108,8 @@ def main(arguments: list[str] | None = None) -> None:
     except SuiteError as error:
         parser.exit(2, f"{error}\n")
     print(report.table())
+    if table := PROTOCOLS[args.name].table:
+        print(table(report.details))
     if args.json:
         report.write(args.json)
     if args.card:
@@ -103,17 +132,18 @@ def write_card(entry: Entry, report: Report) -> None:
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Run one protocol on one SAM of the catalogue."""
+    """Run one protocol on one model of the catalogue."""
     from core.engine import get_engine
 
     engine = get_engine()
     protocol = PROTOCOLS[args.name]
     limited = args.limit is not None
     args.limit = args.limit or (None if args.data else protocol.count)
-    with engine.model(args.model) as sam:
-        figures, details = protocol.measure(Predictor(sam, model_id=args.model), args)
+    entry = engine.entry(args.model)
+    with engine.model(args.model) as module:
+        figures, details = protocol.measure(protocol.hand_over(entry, module), args)
     details |= {"pictures": args.limit or "all", "limited": limited}
-    data = args.data.name if args.data else STICKER_DATA
+    data = args.data.name if args.data else protocol.data
     return Report(args.name, [args.model], data, str(engine.device), figures, details)
 
 
@@ -226,7 +256,7 @@ def _robustsam(predictor: Predictor, args: argparse.Namespace) -> Results:
             figures = scores.figures(unseen) | scores.published_average() | own
             return figures, scores.details(unseen) | {"published": PUBLISHED}
         scores = evaluate(sam, robust, _examples(args), Plan(move_masks=move))
-        quick = Plan(severities=(3, 4, 5), move_masks=move, other_ways=False, restored=False)
+        quick = Plan(severities=(3, 4, 5), move_masks=move, three=False, restored=False)
         half = islice(_examples(args, held_out_style=True), -(-args.limit // 2))
         held = evaluate(sam, robust, half, quick)
     figures = scores.figures(unseen) | own
@@ -239,6 +269,18 @@ def _robustsam(predictor: Predictor, args: argparse.Namespace) -> Results:
         "published": PUBLISHED,
     }
     return figures, details
+
+
+def _robustsam_table(details: dict[str, Any]) -> str:
+    """Kinds by severities, of the data set or of every part of the sticker world."""
+    from core.evaluation.robustsam import gain_table
+
+    parts = {"data set": details} | {
+        key.replace("_", " "): details.get(key, {}) for key in ("seen_styles", "held_out_style")
+    }
+    return "\n".join(
+        f"{name}: {gain_table(part['table'])}" for name, part in parts.items() if "table" in part
+    )
 
 
 def _robustsam_prior(predictor: Predictor, args: argparse.Namespace) -> Results:
@@ -276,9 +318,28 @@ def _both_paths(predictor: Predictor, model_id: str) -> Iterator[tuple[Predictor
 
 def _unseen_kinds(model_id: str) -> tuple[str, ...]:
     """Degradations that a model was never trained on: the published models saw all of them."""
-    from core.training.robustsam import UNSEEN
+    from core.training.robust_pairs import UNSEEN
 
     return UNSEEN if catalogue()[model_id].set == "embedded" else ()
+
+
+def _clip(model: ClipModel, args: argparse.Namespace) -> Results:
+    from core.evaluation.car_run import run_clip
+
+    return run_clip(model, args)
+
+
+def _car(model: ClipModel, args: argparse.Namespace) -> Results:
+    from core.evaluation.car_run import run_car
+
+    return run_car(model, args)
+
+
+def _car_table(details: dict[str, Any]) -> str:
+    """Published figures, of a data set beside ours."""
+    from core.evaluation.car_published import semantic_table, table
+
+    return table(details["beside"]) if "beside" in details else semantic_table()
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -287,8 +348,10 @@ PROTOCOLS: dict[str, Protocol] = {
     "proposals": Protocol(_proposals, 100),
     "persam": Protocol(_persam, 40),
     "persam-video": Protocol(_persam_video, 12),
-    "robustsam": Protocol(_robustsam, 40, "robustsam_embedded"),
+    "robustsam": Protocol(_robustsam, 40, "robustsam_embedded", _robustsam_table),
     "robustsam-prior": Protocol(_robustsam_prior, 60, "robustsam_embedded"),
+    "clip": Protocol(_clip, 4, "clip_embedded", hand_over=_as_clip, data=KNOWN_DATA),
+    "car": Protocol(_car, 100, "clip_embedded", _car_table, _as_clip, KNOWN_DATA),
 }
 
 

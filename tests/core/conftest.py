@@ -16,6 +16,7 @@ from core.robustsam.config import RobustSamConfig
 from core.sam.config import SamConfig
 from core.sam.fast_encoder import accelerate
 from core.stickers.atlas import PHOTO_SIDE, SPRITE_SIDE, Atlas, SpriteInfo
+from core.training.clip_scenes import known_objects
 
 ROBUST_FILE = Path(__file__).parents[1] / "data" / "golden" / "robustsam_case1.npz"
 
@@ -103,3 +104,15 @@ def small_atlas() -> Atlas:
         regions=regions.to(torch.uint8),
         photo_is_test=torch.tensor([False] * 4 + [True] * 2),
     )
+
+
+@pytest.fixture(scope="session")
+def named_atlas(small_atlas: Atlas) -> Atlas:
+    """The small atlas, its sprites renamed to known objects, the last one to a test object."""
+    known = [item.code_point for item in known_objects()]
+    infos = tuple(
+        SpriteInfo(info.style, known[i % 6], "", "train")
+        for i, info in enumerate(small_atlas.infos)
+    )
+    infos = (*infos[:-1], SpriteInfo(infos[-1].style, "1f34b", "lemon", "test"))
+    return Atlas(**{**small_atlas.__dict__, "infos": infos})

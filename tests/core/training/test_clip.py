@@ -13,7 +13,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file
 
 from core.clip.build import build_clip, embedded_tokenizer
-from core.stickers.atlas import Atlas, SpriteInfo
+from core.stickers.atlas import Atlas
 from core.stickers.colours import COLOURS
 from core.stickers.scenes import SceneConfig
 from core.training import clip as training
@@ -29,18 +29,6 @@ from core.training.run import RunConfig
 
 VIEW = training.Views(96, 1.0, 4, max_objects=2, min_scale=0.3, max_scale=0.8)
 SMALL = training.ClipTraining(close_ups=(VIEW,), scenes=(VIEW,))
-
-
-@pytest.fixture(scope="module")
-def named_atlas(small_atlas: Atlas) -> Atlas:
-    """The small atlas, its sprites renamed to known objects, the last one to a test object."""
-    known = [item.code_point for item in known_objects()]
-    infos = tuple(
-        SpriteInfo(info.style, known[i % 6], "", "train")
-        for i, info in enumerate(small_atlas.infos)
-    )
-    infos = (*infos[:-1], SpriteInfo(infos[-1].style, "1f34b", "lemon", "test"))
-    return Atlas(**{**small_atlas.__dict__, "infos": infos})
 
 
 @pytest.fixture
