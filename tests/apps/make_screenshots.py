@@ -86,7 +86,7 @@ def take_personalize(browser: Browser, server: Server) -> None:
 
 
 def take_degraded(browser: Browser, server: Server) -> None:
-    """Click the cup in the rain, and keep the four pictures side by side."""
+    """Put a box around the cup in the fog, and keep the four pictures side by side."""
     looks = {"color_scheme": "light", "reduced_motion": "reduce"}
     studio = Studio(browser, server, tab="degraded", viewport=SIZE, **looks)
     studio.page.click("#degraded_example_1")

@@ -44,7 +44,7 @@ def test_an_example_answers_a_click_by_both_models(studio):
     page = studio.page
     page.click("#degraded_example_1")
     studio.wait("Picture read in", "once for both models")
-    assert page.locator("#degraded_name input").input_value() == "Weather · Rain"
+    assert page.locator("#degraded_name input").input_value() == "Weather · Fog"
     studio.click(0.5, 0.4)
     studio.wait("ready: Both answered", "RobustSAM")
     assert page.locator("#degraded_answers tbody tr").count() == 2
@@ -53,7 +53,7 @@ def test_an_example_answers_a_click_by_both_models(studio):
     page.locator("#degraded_panel label").nth(2).click()
     page.wait_for_selector("#degraded_four figure")
     captions = page.locator("#degraded_four figcaption").all_inner_texts()
-    assert captions[:2] == ["Before", "Rain, severity 4"]
+    assert captions[:2] == ["Before", "Fog, severity 5"]
     assert captions[2].startswith("SAM · IoU") and captions[3].startswith("RobustSAM · IoU")
 
 

@@ -14,8 +14,8 @@ from core.images import LoadedImage, fit_within, load
 
 # In the order of the gallery's pictures, over and over.
 SHOWN = (
+    Choice("fog", 5),
     Choice("rain", 4),
-    Choice("fog", 4),
     Choice("rain at night"),
     Choice("gauss_noise", 5),
     Choice("motion_blur", 4),
