@@ -303,7 +303,7 @@ def train(run_config: RunConfig, data: Path, training: ClipTraining | None = Non
     for _ in run.steps():
         early = run.progress < training.close_up_share and not run_config.start_from
         batch = (close_ups if early else scenes).batch()
-        # On a CPU the fused attention's backward pass takes three times as long as plain products.
+        # On a CPU the fused attention's backward pass makes a step a third longer than products do.
         with run.accelerator.autocast(), sdpa_kernel(SDPBackend.MATH):
             loss, figures = objective(batch)
         run.update(loss, **figures)
