@@ -70,6 +70,33 @@ def marking_tools(parts: SimpleNamespace, tab: str, tools: Sequence[str] = TOOLS
     )
 
 
+def panel_choice(
+    parts: SimpleNamespace, tab: str, panels: Sequence[tuple[str, str]], *, visible: bool = True
+) -> None:
+    """Lay out the choice of what the large frame shows: (label, name) each, at first the first."""
+    parts.panel = gr.Radio(
+        list(panels),
+        value=panels[0][1],
+        show_label=False,
+        container=False,
+        visible=visible,
+        elem_id=f"{tab}_panel",
+        elem_classes="segmented",
+    )
+
+
+def comparison_slider(parts: SimpleNamespace, tab: str) -> None:
+    """Lay out two pictures under one slider, hidden at first."""
+    parts.compare = gr.ImageSlider(
+        format="png",
+        show_label=False,
+        buttons=["download"],
+        interactive=False,
+        visible=False,
+        elem_id=f"{tab}_compare",
+    )
+
+
 def drawing_controls(parts: SimpleNamespace, tab: str) -> None:
     """Lay out the controls that change the drawing only, and name them in `parts`."""
     drawing = Drawing()

@@ -8,8 +8,9 @@ that is checked here. Sizes and checksums come from independent public records t
 another. The hub repository ``ybelkada/segment-anything`` mirrors the publisher's files; the
 checksum decides, so the publisher's own address serves as well. MobileSAM comes from its authors'
 repository at a fixed commit; the commit of its copies on the hub could not be established.
-RobustSAM's files are named by their publisher's page; neither their checksums nor a commit are
-in any public record, so they are taken as the repository serves them (and read as tensors only).
+RobustSAM's files are named by their publisher's page, CLIP's by open_clip's list of weights;
+neither their checksums nor a commit are in any public record, so they are taken as the repository
+serves them (and read as tensors only).
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ Pictures come in several sizes, so that its position table may be resized, as Ca
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -53,30 +52,58 @@ class Views(NamedTuple):
     max_scale: float
 
 
+class Stage(NamedTuple):
+    """A part of the training: its end as a share of the time, and its pictures.
+
+    ``recoloured`` is the share of objects in any hue at all, ``prompted`` the share of pictures
+    with a visual prompt.
+    """
+
+    end: float
+    recoloured: float
+    prompted: float
+    views: tuple[Views, ...]
+
+
+# What is learned from sixteen patches in three minutes takes an hour in scenes: an object is named
+# first, and looked for afterwards.
+STAGES = (
+    Stage(0.12, 0.0, 0.0, (Views(32, 1.0, 224, 1, 0.6, 1.1),)),
+    Stage(
+        0.3,
+        0.1,
+        0.0,
+        (Views(32, 0.3, 224, 1, 0.6, 1.1), Views(48, 0.7, 112, 2, 0.5, 1.05)),
+    ),
+    Stage(
+        0.55,
+        0.3,
+        0.1,
+        (Views(48, 0.3, 112, 2, 0.5, 1.05), Views(64, 0.5, 64, 3, 0.4, 1.0))
+        + (Views(96, 0.2, 28, 3, 0.35, 0.9),),
+    ),
+    Stage(
+        1.0,
+        0.3,
+        0.3,
+        (Views(64, 0.25, 64, 2, 0.4, 1.05), Views(96, 0.4, 28, 3, 0.3, 0.9))
+        + (Views(128, 0.2, 18, 4, 0.25, 0.8), Views(192, 0.15, 8, 5, 0.2, 0.7)),
+    ),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipTraining:
     """What is seen and how much each loss counts.
 
     Args:
-        close_ups, scenes: pictures of the first part of the training, and of the rest. Large
-            objects in small pictures are learned several times as fast.
-        close_up_share: of the time, that first part.
-        prompted_share: of the later pictures, those with a visual prompt.
+        described: pictures of a batch about which phrases and captions are said; long texts cost
+            more than small pictures.
     """
 
     seed: int = 0
-    close_ups: tuple[Views, ...] = (
-        Views(64, 0.75, 56, max_objects=2, min_scale=0.5, max_scale=1.05),
-        Views(96, 0.25, 28, max_objects=3, min_scale=0.35, max_scale=0.9),
-    )
-    scenes: tuple[Views, ...] = (
-        Views(64, 0.25, 56, max_objects=2, min_scale=0.5, max_scale=1.05),
-        Views(96, 0.4, 28, max_objects=3, min_scale=0.35, max_scale=0.9),
-        Views(128, 0.2, 18, max_objects=4, min_scale=0.25, max_scale=0.8),
-        Views(192, 0.15, 8, max_objects=5, min_scale=0.2, max_scale=0.7),
-    )
-    close_up_share: float = 0.4
-    prompted_share: float = 0.3
+    stages: tuple[Stage, ...] = STAGES
+    described: int = 32
     patch_weight: float = 1.0
     picture_weight: float = 0.5
     mean_weight: float = 0.3
@@ -193,7 +220,9 @@ class ClipObjective:
         scale: Tensor,
     ) -> Tensor:
         """Category, colour and both: one phrase a picture, and all objects that it means."""
-        chosen = [self._phrase(c, k) for c, k in zip(*_lists(scenes), strict=True)]
+        first = slice(self.config.described)
+        named = zip(scenes.classes[first].tolist(), scenes.colours[first].tolist(), strict=True)
+        chosen = [self._phrase(classes, colours) for classes, colours in named]
         rows = [b for b, one in enumerate(chosen) if one is not None]
         if not rows:
             return scale.new_zeros(())
@@ -226,8 +255,10 @@ class ClipObjective:
     def _captions(self, scenes: LabelledScenes, pictures: Tensor, scale: Tensor) -> Tensor:
         """Contrast with captions of all subjects, and with the same but for one object."""
         rows, right, wrong = [], [], []
-        subjects = torch.where(scenes.subject, scenes.classes, -1).tolist()
-        for b, (classes, colours) in enumerate(zip(subjects, scenes.colours.tolist(), strict=True)):
+        first = slice(self.config.described)
+        subjects = torch.where(scenes.subject, scenes.classes, -1)[first].tolist()
+        named = zip(subjects, scenes.colours[first].tolist(), strict=True)
+        for b, (classes, colours) in enumerate(named):
             present = [k for k, row in enumerate(classes) if row >= 0]
             if not present:
                 continue
@@ -252,18 +283,12 @@ class ClipObjective:
         return f"{word} {name}" if word and self.draw.random() < 0.5 else name
 
 
-def _lists(scenes: LabelledScenes) -> tuple[list[list[int]], list[list[int]]]:
-    return scenes.classes.tolist(), scenes.colours.tolist()
-
-
 class MixedSizes:
     """Draws batches of labelled scenes of one size at a time."""
 
-    def __init__(
-        self, atlas: Atlas, views: Sequence[Views], prompted_share: float, seed: int
-    ) -> None:
+    def __init__(self, atlas: Atlas, stage: Stage, seed: int) -> None:
         self.draw = random.Random(seed)
-        self.views = views
+        self.views = stage.views
         self.generators = [
             LabelledSceneGenerator(
                 atlas,
@@ -277,9 +302,10 @@ class MixedSizes:
                     max_turn_degrees=30.0,
                 ),
                 seed=seed + one.size,
-                prompted_share=prompted_share,
+                prompted_share=stage.prompted,
+                recoloured_share=stage.recoloured,
             )
-            for one in views
+            for one in stage.views
         ]
 
     def batch(self) -> LabelledScenes:
@@ -295,14 +321,18 @@ def train(run_config: RunConfig, data: Path, training: ClipTraining | None = Non
     if run_config.start_from:
         start = read_state_dict(run_config.start_from)
         load_weights(model, start, name=run_config.start_from.name)
-    run = TrainingRun(model, run_config)
+    matrices = [k for k, p in model.named_parameters() if "resblocks." in k and p.ndim == 2]
+    run = TrainingRun(model, run_config, matrices=matrices)
     atlas, seed = load_atlas(data).to(run.device), training.seed + run.step
-    close_ups = MixedSizes(atlas, training.close_ups, 0.0, seed)
-    scenes = MixedSizes(atlas, training.scenes, training.prompted_share, seed + 1)
+    stages = [
+        (stage.end, MixedSizes(atlas, stage, seed + number))
+        for number, stage in enumerate(training.stages)
+    ]
     objective = ClipObjective(run.model, training)
     for _ in run.steps():
-        early = run.progress < training.close_up_share and not run_config.start_from
-        batch = (close_ups if early else scenes).batch()
+        # Weights to start from can name objects already.
+        now = 1.0 if run_config.start_from else run.progress
+        batch = next(one for end, one in stages if now <= end).batch()
         # On a CPU the fused attention's backward pass makes a step a third longer than products do.
         with run.accelerator.autocast(), sdpa_kernel(SDPBackend.MATH):
             loss, figures = objective(batch)

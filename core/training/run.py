@@ -33,6 +33,8 @@ class RunConfig:
         resume: continue from the checkpoint in ``out``, at its place in the schedule.
         start_from: exported weights to begin with, under a schedule of their own.
         seed: of scenes and prompts; take another one to go on from weights of the same seed.
+        learning_rate: highest one of AdamW; Muon's stands in the same proportion to its own.
+        matrix_rate: highest learning rate of the matrices that Muon steps.
     """
 
     out: Path
@@ -42,6 +44,7 @@ class RunConfig:
     start_from: Path | None = None
     seed: int = 0
     learning_rate: float = 1.2e-3
+    matrix_rate: float = 4e-3
     warmup_steps: int = 250
     weight_decay: float = 0.05
     average_decay: float = 0.998
@@ -54,18 +57,23 @@ class TrainingRun:
     """Steps a model through its time budget.
 
     Use: ``for step in run.steps(): run.update(loss_of(step))``.
+
+    Args:
+        matrices: names of the hidden matrices to step with Muon (orthogonalised momentum) instead
+            of AdamW; for transformers that start from nothing.
     """
 
-    def __init__(self, model: nn.Module, config: RunConfig) -> None:
+    def __init__(
+        self, model: nn.Module, config: RunConfig, *, matrices: Collection[str] = ()
+    ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
         on_cpu = config.device == "cpu" or not torch.cuda.is_available()
         self.config = config
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="bf16")
         self.device = self.accelerator.device
-        groups = _decay_groups(model, config.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.optimizers = _make_optimizers(model, config, matrices)
+        self.model, *self.optimizers = self.accelerator.prepare(model, *self.optimizers)
         average = get_ema_multi_avg_fn(config.average_decay)
         self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.step = 0
@@ -84,8 +92,8 @@ class TrainingRun:
         """Yield step numbers until the time is over; keep checkpoints and the curve."""
         last = saved = time.monotonic()
         while self.progress < 1:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self._learning_rate()
+            for group in (group for one in self.optimizers for group in one.param_groups):
+                group["lr"] = group["highest_rate"] * self._rate_share()
             yield self.step
             self.step += 1
             now = time.monotonic()
@@ -102,8 +110,9 @@ class TrainingRun:
         """Take one optimiser step, and smooth ``figures`` for the curve."""
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.average.update_parameters(self.model)
         for name, value in {"loss": loss, **figures}.items():
             number = float(value.detach())
@@ -148,10 +157,10 @@ class TrainingRun:
         path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
         return path
 
-    def _learning_rate(self) -> float:
+    def _rate_share(self) -> float:
         warmup = min(1.0, (self.step + 1) / self.config.warmup_steps)
         cosine = 0.5 * (1 + math.cos(math.pi * self.progress))
-        return self.config.learning_rate * warmup * max(cosine, 0.005)
+        return warmup * max(cosine, 0.005)
 
     def _log(self) -> None:
         path = self.config.out / "curve.csv"
@@ -177,7 +186,7 @@ class TrainingRun:
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [one.state_dict() for one in self.optimizers],
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -189,15 +198,37 @@ class TrainingRun:
         state = torch.load(self._checkpoint_path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.step, self.seconds = state["step"], state["seconds"]
 
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """No weight decay on biases, norms and embeddings."""
-    decayed = [p for p in model.parameters() if p.ndim > 1 and p.requires_grad]
-    plain = [p for p in model.parameters() if p.ndim <= 1 and p.requires_grad]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+def _make_optimizers(
+    model: nn.Module, config: RunConfig, matrices: Collection[str]
+) -> list[torch.optim.Optimizer]:
+    """AdamW without weight decay on biases, norms and embeddings; Muon for ``matrices``.
+
+    Muon's updates are scaled to AdamW's, so that decay and rates keep their usual sizes.
+    """
+    named = {k: p for k, p in model.named_parameters() if p.requires_grad}
+    others = [p for k, p in named.items() if k not in matrices]
+    groups = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    rate = config.learning_rate
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
+    ]
+    if matrices:
+        optimizers.append(
+            torch.optim.Muon(
+                [named[name] for name in matrices],
+                lr=config.matrix_rate,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    for group in (group for one in optimizers for group in one.param_groups):
+        group["highest_rate"] = group["lr"]
+    return optimizers

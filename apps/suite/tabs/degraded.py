@@ -14,11 +14,13 @@ from apps.suite.frame import Frame
 from apps.suite.layout import (
     answer_fields,
     begin_tab,
+    comparison_slider,
     downloads_row,
     drawing_controls,
     html,
     marking_picture,
     marking_tools,
+    panel_choice,
 )
 from apps.suite.notices import Notice, status_html
 from apps.suite.segment.markup import prompts_html
@@ -136,23 +138,9 @@ def _kinds() -> list[tuple[str, str]]:
 
 def _lay_out_stage(parts: SimpleNamespace) -> None:
     """The picture in five ways, the status line under it, and how results are drawn."""
-    parts.panel = gr.Radio(
-        PANELS,
-        value="picture",
-        show_label=False,
-        container=False,
-        elem_id="degraded_panel",
-        elem_classes="segmented",
-    )
+    panel_choice(parts, "degraded", PANELS)
     marking_picture(parts, "degraded", INVITATION, buttons=["download"])
-    parts.compare = gr.ImageSlider(
-        format="png",
-        show_label=False,
-        buttons=["download"],
-        interactive=False,
-        visible=False,
-        elem_id="degraded_compare",
-    )
+    comparison_slider(parts, "degraded")
     parts.four = html("", elem_id="degraded_four", visible=False)
     parts.sheet = html("", elem_id="degraded_sheet", visible=False)
     parts.restored = html("", elem_id="degraded_restored", visible=False)

@@ -11,11 +11,13 @@ from apps.suite.frame import Frame
 from apps.suite.layout import (
     Upload,
     begin_tab,
+    comparison_slider,
     downloads_row,
     drawing_controls,
     html,
     marking_picture,
     marking_tools,
+    panel_choice,
 )
 from apps.suite.notices import Notice, status_html
 from apps.suite.personalize import examples
@@ -150,15 +152,7 @@ def _lay_out_results(parts: SimpleNamespace) -> None:
         buttons=[],
         elem_id="personalize_gallery",
     )
-    parts.panel = gr.Radio(
-        STAGES,
-        value="result",
-        show_label=False,
-        container=False,
-        visible=False,
-        elem_id="personalize_panel",
-        elem_classes="segmented",
-    )
+    panel_choice(parts, "personalize", STAGES, visible=False)
     frame: dict[str, Any] = {
         "show_label": False,
         "interactive": False,
@@ -166,7 +160,7 @@ def _lay_out_results(parts: SimpleNamespace) -> None:
         "buttons": ["download"],
     }
     parts.result = gr.Image(format="png", elem_id="personalize_result", **frame)
-    parts.compare = gr.ImageSlider(format="png", elem_id="personalize_compare", **frame)
+    comparison_slider(parts, "personalize")
     parts.similarity = gr.Image(
         format="png",
         elem_id="personalize_similarity",

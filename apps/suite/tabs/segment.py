@@ -11,11 +11,13 @@ from apps.suite.frame import Frame
 from apps.suite.layout import (
     answer_fields,
     begin_tab,
+    comparison_slider,
     downloads_row,
     drawing_controls,
     html,
     marking_picture,
     marking_tools,
+    panel_choice,
 )
 from apps.suite.notices import Notice, status_html
 from apps.suite.segment.help import API_HELP, HOW_IT_WORKS
@@ -82,23 +84,9 @@ def _lay_out_tools(parts: SimpleNamespace) -> None:
 
 def _lay_out_stage(parts: SimpleNamespace) -> None:
     """The picture, the status line under it, and how results are drawn."""
-    parts.panel = gr.Radio(
-        PANELS,
-        value="masks",
-        show_label=False,
-        container=False,
-        elem_id="segment_panel",
-        elem_classes="segmented",
-    )
+    panel_choice(parts, "segment", PANELS)
     marking_picture(parts, "segment", INVITATION, buttons=["download"])
-    parts.compare = gr.ImageSlider(
-        format="png",
-        show_label=False,
-        buttons=["download"],
-        interactive=False,
-        visible=False,
-        elem_id="segment_compare",
-    )
+    comparison_slider(parts, "segment")
     parts.edges = gr.Image(
         format="png",
         show_label=False,

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from core.models.catalogue import (
     CATALOGUE_FILE,
@@ -64,6 +65,8 @@ def test_published_names_and_sizes():
 
 
 def test_builders_can_be_imported_and_take_the_configurations():
+    from core.clip.build import build_clip
+    from core.clip.model import ClipModel
     from core.engine.engine import resolve_builder
     from core.robustsam.build import compared_sam
     from core.sam.config import SamConfig
@@ -72,6 +75,9 @@ def test_builders_can_be_imported_and_take_the_configurations():
         assert callable(resolve_builder(entry.builder))
         if entry.method == "sam":
             SamConfig.from_dict(entry.config)
+        elif entry.method == "clip":
+            with torch.device("meta"):
+                assert ClipModel(build_clip(entry.config["model"]), len).patch_size in (8, 14, 16)
         else:
             assert compared_sam(entry) in catalogue()
             SamConfig.from_dict(entry.config.get("sam", {}))

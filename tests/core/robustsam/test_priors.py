@@ -32,14 +32,6 @@ def photo():
     return cv2.resize(load(PHOTO).image, (192, 128), interpolation=cv2.INTER_AREA)
 
 
-@pytest.fixture(scope="module")
-def disc():
-    y, x = np.mgrid[:96, :96]
-    mask = (y - 48) ** 2 + (x - 44) ** 2 < 22**2
-    image = np.where(mask[..., None], [210, 60, 40], [90, 100, 200]).astype(np.uint8)
-    return image, mask
-
-
 def test_a_smear_is_known_by_its_parameters(photo):
     smear = read_smear(photo, degrade(photo, "motion_blur", severity=4, seed=3))
     assert np.array_equal(smear.sharp, photo) and smear.before == ()

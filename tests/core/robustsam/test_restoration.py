@@ -19,14 +19,6 @@ def photo():
     return cv2.resize(load(PHOTO).image, (300, 200), interpolation=cv2.INTER_AREA)
 
 
-@pytest.fixture(scope="module")
-def disc():
-    y, x = np.mgrid[:96, :96]
-    mask = (y - 48) ** 2 + (x - 44) ** 2 < 22**2
-    image = np.where(mask[..., None], [210, 60, 40], [90, 100, 200]).astype(np.uint8)
-    return image, mask
-
-
 def psnr(image, clear):
     return 10 * np.log10(255**2 / np.mean((image.astype(float) - clear) ** 2))
 

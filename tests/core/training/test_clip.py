@@ -28,7 +28,9 @@ from core.training.clip_scenes import (
 from core.training.run import RunConfig
 
 VIEW = training.Views(96, 1.0, 4, max_objects=2, min_scale=0.3, max_scale=0.8)
-SMALL = training.ClipTraining(close_ups=(VIEW,), scenes=(VIEW,))
+SMALL = training.ClipTraining(
+    stages=(training.Stage(0.5, 0.0, 0.0, (VIEW,)), training.Stage(1.0, 0.3, 0.3, (VIEW,)))
+)
 
 
 @pytest.fixture
