@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core.car.refinement import make_affinity
 from core.clip.model import ClipModel
-from core.clip.towers import run_last_block, run_trunk
+from core.clip.towers import LastBlock, run_last_block, run_trunk
 
 EPSILON = 1e-15  # of the published normalisation; it flattens the maps of hopeless words
 # For what one batched backward pass holds besides the graph; on a CPU a larger batch is no faster.
@@ -30,15 +30,13 @@ class EncodedImage:
     """A picture as the proposal generator sees it, made once for all words and steps.
 
     Args:
-        target: (1, L, D), the last block's input to attention; leaf of the graph to ``feature``.
-        feature: (E,), unit length.
+        last: the last block, with the graph to its feature.
         affinity: (n, n), see ``make_affinity``.
         grid: (h, w) in patches.
         scale: factor of the cosines.
     """
 
-    target: Tensor
-    feature: Tensor
+    last: LastBlock
     affinity: Tensor
     grid: tuple[int, int]
     scale: float
@@ -63,8 +61,7 @@ def encode_image(
     last = run_last_block(generator.visual, trunk.tokens)
     attention = (trunk.attention + last.attention) / (trunk.attention_blocks + 1)
     return EncodedImage(
-        target=last.target,
-        feature=last.feature,
+        last=last,
         affinity=make_affinity(attention[1:, 1:]),
         grid=trunk.grid,
         scale=generator.scale,
@@ -120,13 +117,14 @@ def gradcam(
     Returns:
         float32 (N, h, w) in [0, 1], without gradient.
     """
-    batch = min(query_batch, affordable_batch(encoded.target))
+    last = encoded.last
+    batch = min(query_batch, affordable_batch(last.target))
     probabilities = word_probabilities(encoded, text, background, alone=alone)
-    maps = _weighted_maps(encoded, channel_weights(probabilities, encoded.target, batch))
+    maps = _weighted_maps(encoded, channel_weights(probabilities, last, batch))
     dark = (maps == 0).all(dim=1)
     if dark.any() and len(background):
         probabilities = word_probabilities(encoded, text, background[:0], alone=alone)
-        weights = channel_weights(probabilities[dark], encoded.target, batch)
+        weights = channel_weights(probabilities[dark], last, batch)
         maps[dark] = _weighted_maps(encoded, weights)
     return maps.unflatten(1, encoded.grid)
 
@@ -137,7 +135,7 @@ def word_probabilities(
     """Probability of each word, (N,), by a softmax over words and background, or over one word
     and the background."""
     with torch.enable_grad():
-        logits = encoded.scale * (torch.cat([text, background]) @ encoded.feature)  # (N + B,)
+        logits = encoded.scale * (torch.cat([text, background]) @ encoded.last.feature)  # (N + B,)
         own, other = logits[: len(text)], logits[len(text) :]
         if alone:
             rows = torch.cat([own[:, None], other.expand(len(text), -1)], dim=1)  # (N, 1 + B)
@@ -145,19 +143,20 @@ def word_probabilities(
         return torch.softmax(logits, dim=0)[: len(text)]
 
 
-def channel_weights(probabilities: Tensor, target: Tensor, batch: int) -> Tensor:
+def channel_weights(probabilities: Tensor, last: LastBlock, batch: int) -> Tensor:
     """Mean over the patches of d p / d target, for each p of (N,): (N, D).
 
-    One backward pass with a batch of one-hot rows; the graph stays for the next call.
+    One backward pass with a batch of one-hot rows as far as the heads, whose gradient is summed
+    in closed form; the graph stays for the next call.
     """
     weights = []
     rows = torch.eye(len(probabilities), device=probabilities.device)
     for chunk in rows.split(batch):
         (gradient,) = torch.autograd.grad(
-            probabilities, target, chunk, retain_graph=True, is_grads_batched=True
-        )  # (K, 1, L, D)
-        weights.append(gradient[:, 0, 1:].mean(dim=1))
-    return torch.cat(weights)
+            probabilities, last.mixed, chunk, retain_graph=True, is_grads_batched=True
+        )  # (K, L, D)
+        weights.append(last.heads.patch_gradient(gradient))
+    return torch.cat(weights) / (len(last.mixed) - 1)
 
 
 def min_max(maps: Tensor) -> Tensor:
@@ -167,7 +166,7 @@ def min_max(maps: Tensor) -> Tensor:
 
 
 def _weighted_maps(encoded: EncodedImage, weights: Tensor) -> Tensor:
-    patches = encoded.target.detach()[0, 1:]  # (n, D)
+    patches = encoded.last.target[0, 1:]  # (n, D)
     return min_max((weights @ patches.T).relu())
 
 
@@ -175,5 +174,5 @@ def affordable_batch(target: Tensor) -> int:
     """How many words' gradients fit into the memory meant for them; at least 1."""
     _, tokens, width = target.shape
     budget = GRADIENT_BYTES if target.device.type == "cpu" else GRADIENT_BYTES_GPU
-    # One head's weights with two gradients, and the MLP's hidden layer four times.
-    return max(1, budget // (4 * (3 * tokens**2 + 4 * 4 * width * tokens)))
+    # The MLP's hidden layer, four times as wide, four times; the heads' gradient three times.
+    return max(1, budget // (4 * (4 * 4 + 3) * width * tokens))

@@ -16,6 +16,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.clip.attention import Heads, attend, run_heads
 from core.clip.model import ClipModel
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -41,15 +42,19 @@ class Trunk:
 
 @dataclass(frozen=True, eq=False)
 class LastBlock:
-    """The last block of one picture, float32, with the graph from ``target`` to ``feature``.
+    """The last block of one picture, float32, with the graph from ``mixed`` to ``feature``.
 
     Args:
-        target: (1, L, D), output of the block's first norm; the graph's only leaf.
+        target: (1, L, D), output of the block's first norm.
+        heads: what the attention made of it.
+        mixed: (L, D), the heads' values side by side; the graph's only leaf.
         feature: (E,), unit length, from the mean of the patch tokens (not the class token).
         attention: (L, L), mean over the heads.
     """
 
     target: Tensor
+    heads: Heads
+    mixed: Tensor
     feature: Tensor
     attention: Tensor
 
@@ -123,13 +128,16 @@ def run_last_block(visual: VisionTransformer, tokens: Tensor) -> LastBlock:
     """
     block = in_float32(blocks_of(visual)[-1])
     ln_post = in_float32(visual.ln_post)
+    with torch.no_grad():
+        target = block.ln_1(tokens)
+        heads = run_heads(block.attn, target)
     with torch.enable_grad():
-        target = block.ln_1(tokens).detach().requires_grad_()
-        attended, attention = attend(block.attn, target)
-        x = tokens + block.ls_1(attended)
+        mixed = heads.mixed.transpose(0, 1).flatten(1).requires_grad_()  # (L, D)
+        x = tokens + block.ls_1(block.attn.out_proj(mixed))
         x = x + block.ls_2(block.mlp(block.ln_2(x)))
         pooled = ln_post(x)[0, 1:].mean(dim=0) @ visual.proj.detach().float()  # (E,)
-        return LastBlock(target, F.normalize(pooled, dim=0), attention)
+        feature = F.normalize(pooled, dim=0)
+    return LastBlock(target, heads, mixed, feature, heads.weights.mean(dim=0))
 
 
 @torch.no_grad()
@@ -156,26 +164,6 @@ def encode_images(
         else:
             features = visual(pixels)
     return F.normalize(features.float(), dim=-1)
-
-
-def attend(attn: nn.MultiheadAttention, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Self-attention of one picture, head by head: L² numbers of scratch instead of heads · L².
-
-    Args:
-        y: (1, L, D).
-
-    Returns:
-        (1, L, D), and the weights' mean over the heads (L, L), without gradient.
-    """
-    width = attn.head_dim
-    parts = F.linear(y[0], attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)  # 3 × (L, D)
-    heads = []
-    mean = y.new_zeros(y.shape[1], y.shape[1], dtype=torch.float32)
-    for q, k, v in zip(*(part.split(width, dim=-1) for part in parts), strict=True):
-        weights = torch.softmax(q @ k.T * width**-0.5, dim=-1)  # (L, L)
-        mean += weights.detach() / attn.num_heads
-        heads.append(weights @ v)
-    return attn.out_proj(torch.cat(heads, dim=-1))[None], mean
 
 
 def blocks_of(visual: VisionTransformer) -> list[ResidualAttentionBlock]:

@@ -72,7 +72,7 @@ def test_the_memory_bound_does_not_change_the_maps(any_words, picture, monkeypat
     words = encode_texts(generator, NAMES)
     expected = cam.gradcam(encoded, words, words[:0])
     monkeypatch.setattr(cam, "GRADIENT_BYTES", 1)
-    assert cam.affordable_batch(encoded.target) == 1
+    assert cam.affordable_batch(encoded.last.target) == 1
     assert_allclose(cam.gradcam(encoded, words, words[:0]), expected, atol=1e-5)
 
 
@@ -92,7 +92,7 @@ def test_a_dark_map_is_made_again_without_the_background(any_words, picture):
     words = encode_texts(generator, NAMES)
     # A background word so likely that all other probabilities, and their gradients, are 0.
     certain = replace(encoded, scale=300.0)
-    background = encoded.feature.detach()[None]
+    background = encoded.last.feature.detach()[None]
     assert (cam.word_probabilities(certain, words, background) == 0).all()
     expected = cam.gradcam(certain, words, background[:0])
     assert expected.any()

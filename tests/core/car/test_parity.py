@@ -52,7 +52,7 @@ def test_the_trunk_and_the_affinity(golden, generator, encoded):
     exact(mean[1:, 1:], golden["attn_mean"], atol=1e-7)
     assert trunk.attention_blocks == 7
     exact(encoded.affinity @ encoded.affinity, golden["trans_mat"], atol=1e-6)
-    target = encoded.target.detach()[0, 1:].T.reshape(-1, 6, 6)
+    target = encoded.last.target[0, 1:].T.reshape(-1, 6, 6)
     exact(target, golden["target_act"], atol=1e-5)
 
 
@@ -61,7 +61,7 @@ def test_the_maps_of_each_step(golden, encoded, background, step):
     words = words_of(golden, step)
     probabilities = cam.word_probabilities(encoded, words, background)
     exact(probabilities.detach(), golden[f"step{step}_prob"][0, : len(words)], atol=1e-6)
-    weights = cam.channel_weights(probabilities, encoded.target, 2)
+    weights = cam.channel_weights(probabilities, encoded.last, 2)
     exact(weights, golden[f"step{step}_chan_weight"], atol=1e-8)
     maps = cam.gradcam(encoded, words, background)
     exact(maps, golden[f"step{step}_cam"], atol=1e-5)

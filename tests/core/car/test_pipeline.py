@@ -249,11 +249,11 @@ def test_a_word_of_the_background_list_competes_with_itself_only_in_parity(any_w
 def test_a_result_does_not_keep_the_graph_alive(any_words, picture):
     generator, _ = any_words
     prepared = prepare(generator, picture, CONFIG)
-    target = weakref.ref(prepared.encoded.target)
+    leaf = weakref.ref(prepared.encoded.last.mixed)
     result = segment_text(*any_words, prepared, NAMES, CONFIG)
     del prepared
     gc.collect()
-    assert target() is None and result.image.shape == picture.shape
+    assert leaf() is None and result.image.shape == picture.shape
 
 
 def test_without_pydensecrf_the_maps_decide_and_the_result_says_so(any_words, picture, monkeypatch):
@@ -408,8 +408,8 @@ def test_half_precision_weights_with_a_float32_gradient(
     steps = [segment_text(*models, picture, NAMES, config).steps[0] for models in (low, full)]
     assert np.abs(steps[0].cams - steps[1].cams).max() < 0.1
     assert np.abs(steps[0].scores.similarity - steps[1].scores.similarity).max() < 0.1
-    encoded = prepare(low[0], picture, config).encoded
-    assert encoded.target.dtype == encoded.feature.dtype == torch.float32
+    last = prepare(low[0], picture, config).encoded.last
+    assert last.target.dtype == last.feature.dtype == torch.float32
 
 
 def test_phrases():

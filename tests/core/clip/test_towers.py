@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from core.clip import towers
+from core.clip import attention, towers
 from core.clip.model import ClipModel
 from core.engine.device import lower_precision
 from core.errors import ModelUnavailable
@@ -31,14 +31,15 @@ def test_trunk_and_last_block_make_the_whole_tower(small_clip):
     last = towers.run_last_block(visual, trunk.tokens)
     expected = F.normalize(visual.ln_post(x)[0, 1:].mean(dim=0) @ visual.proj, dim=0)
     assert_close(last.feature.detach(), expected, atol=1e-5, rtol=1e-5)
-    assert last.target.is_leaf and last.target.requires_grad
+    assert last.mixed.is_leaf and last.mixed.requires_grad
+    assert not last.target.requires_grad
 
 
 def test_a_gradient_is_there_although_weights_are_frozen_and_grad_is_off(small_clip):
     with torch.no_grad():
         trunk = towers.run_trunk(small_clip, pixels(1, 3, 64, 64))
         last = towers.run_last_block(small_clip.visual, trunk.tokens)
-    (gradient,) = torch.autograd.grad(last.feature[0], last.target)
+    (gradient,) = torch.autograd.grad(last.feature[0], last.mixed)
     assert gradient.abs().max() > 0
 
 
@@ -46,10 +47,30 @@ def test_attention_equals_that_of_the_module(small_clip):
     block = towers.blocks_of(small_clip.visual)[0]
     y = pixels(1, 13, 48)
     expected, weights = block.attn(y, y, y, need_weights=True)
-    attended, mean = towers.attend(block.attn, y)
+    attended, mean = attention.attend(block.attn, y)
     assert_close(attended, expected, atol=1e-6, rtol=1e-5)
     assert_close(mean, weights[0], atol=1e-6, rtol=1e-5)
     assert_close(mean.sum(dim=1), torch.ones(13), atol=1e-6, rtol=0)
+
+
+def test_the_closed_gradient_equals_autograds(small_clip):
+    """Through the whole last block, for directions of the feature."""
+    visual = small_clip.visual
+    block = towers.blocks_of(visual)[-1]
+    trunk = towers.run_trunk(small_clip, pixels(1, 3, 48, 80))
+    last = towers.run_last_block(visual, trunk.tokens)
+    target = last.target.clone().requires_grad_()
+    attended, _ = block.attn(target, target, target)
+    x = trunk.tokens + attended
+    x = x + block.mlp(block.ln_2(x))
+    feature = F.normalize(visual.ln_post(x)[0, 1:].mean(dim=0) @ visual.proj, dim=0)
+    directions = torch.eye(len(feature))[:5]
+    (whole,) = torch.autograd.grad(feature, target, directions, is_grads_batched=True)
+    (mixed,) = torch.autograd.grad(last.feature, last.mixed, directions, is_grads_batched=True)
+    assert not mixed[:, 0].any(), "the class token's row"
+    expected = whole[:, 0, 1:].sum(dim=1)
+    assert expected.abs().max() > 1e-3
+    assert_close(last.heads.patch_gradient(mixed), expected, atol=1e-6, rtol=1e-4)
 
 
 def test_the_attention_of_the_last_eight_blocks_is_summed(small_clip):
@@ -136,9 +157,9 @@ def test_published_sizes_fit(name, patch, embed, blocks):
     last = towers.run_last_block(model.visual, trunk.tokens)
     assert last.feature.shape == (embed,)
     (gradient,) = torch.autograd.grad(
-        last.feature, last.target, torch.eye(embed, device="meta")[:4], is_grads_batched=True
+        last.feature, last.mixed, torch.eye(embed, device="meta")[:4], is_grads_batched=True
     )
-    assert gradient.shape == (4, *last.target.shape)
+    assert last.heads.patch_gradient(gradient).shape == (4, last.target.shape[2])
     squares = torch.zeros(2, 3, 224, 224, device="meta")
     assert towers.encode_images(model, squares, skip_last_block=True).shape == (2, embed)
     tokens = model.tokenize(["a cat"])
