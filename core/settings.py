@@ -34,7 +34,7 @@ class Settings:
 
     max_points: int = 50
     max_boxes: int = 20
-    max_queries: int = 20
+    max_queries: int = 100
     max_query_chars: int = 100
 
     max_test_images: int = 20  # pictures that one call looks for an object in

@@ -33,7 +33,7 @@ ALLOWED = {
     "sam": BASE,
     "persam": BASE | PICTURES | {"sam"},
     "robustsam": BASE | PICTURES | {"sam", "degradations"},
-    "car": BASE | {"sam", "clip"},
+    "car": BASE | PICTURES | {"sam", "clip", "stickers"},  # the object table: what our CLIP knows
     "pixellm": BASE,
     "dreambooth": BASE | {"persam"},
     **{part: CORE for part in COMMANDS},

@@ -4,5 +4,3 @@ Sun et al., "CLIP as RNN: Segment Countless Visual Concepts without Training End
 arXiv 2312.07661. Two frozen CLIPs: one proposes a mask for each word, the other scores the
 picture with each mask drawn on it; words of a low score are dropped, until none is.
 """
-
-import core.models.torchvision_shim  # noqa: F401  (open_clip imports torchvision)

@@ -69,7 +69,7 @@ def encode_pictures(
     while part := list(islice(waiting, config.query_batch)):
         if cancel is not None:
             cancel.raise_if_cancelled()
-        squares = [to_square(one, classifier, config.square) for one in part]
+        squares = [to_square(one, classifier, config.square, config.square_side) for one in part]
         features.append(
             encode_images(
                 classifier,
@@ -81,14 +81,17 @@ def encode_pictures(
     return torch.cat(features)
 
 
-def to_square(image: NDArray[np.uint8], classifier: ClipModel, square: Square) -> NDArray[np.uint8]:
+def to_square(
+    image: NDArray[np.uint8], classifier: ClipModel, square: Square, side: int | None = None
+) -> NDArray[np.uint8]:
     """Bring a picture into the classifier's square (S, S, 3), bicubic with antialiasing.
 
     Args:
         square: "centre_crop": the short side to S, then the middle of the long one, as CLIP's own
             preprocessing; "pad": the long side to S, the rest in CLIP's mean colour; "stretch".
+        side: S; None: as the classifier was trained.
     """
-    side = classifier.image_size
+    side = side or classifier.image_size
     if square == "stretch":
         return _resize(image, side, side)
     if square == "centre_crop":

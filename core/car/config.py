@@ -28,9 +28,28 @@ SEMANTIC_TEMPLATES = (
     "There is a large {} in the scene.",
 )
 
+LEAST = {"square_side": 32, "max_side": 1, "max_tokens": 2, "query_batch": 1}
+
 BACKGROUND_QUERIES = tuple(
     "ground land grass tree building wall sky lake water river sea railway railroad helmet cloud "
     "house mountain ocean road rock street valley bridge".split()
+)
+
+
+# Words that the embedded CLIP learned for what is no object.
+EMBEDDED_BACKGROUND = (
+    "background",
+    "plain background",
+    "blurred background",
+    "wall",
+    "floor",
+    "ground",
+    "landscape",
+    "scenery",
+    "sky",
+    "texture",
+    "wallpaper",
+    "surface",
 )
 
 
@@ -108,6 +127,7 @@ class CarConfig:
             weights, whose figures were made so, and not for this project's own.
         square: how a picture comes into the classifier's square. The published code crops, so
             that the ends of a long picture never count.
+        square_side: of that square, px, in whole patches. None: as the classifier was trained.
         max_side: pictures with a longer side are worked on in this size; masks are enlarged.
         max_tokens: the proposal generator sees a larger picture reduced to so many tokens; its
             memory grows with their square.
@@ -133,6 +153,7 @@ class CarConfig:
     use_crf: bool = True
     skip_last_block: bool | None = None
     square: Square = "pad"
+    square_side: int | None = None
     max_side: int | None = 1024
     max_tokens: int | None = 2305  # 768 x 768 px in patches of 16
     query_batch: int = 16
@@ -156,7 +177,7 @@ class CarConfig:
         for template in (self.cam_template, *self.templates):
             if "{}" not in template:
                 raise ValueError(f"the template {template!r} has no {{}} for the word")
-        for name, least in (("max_side", 1), ("max_tokens", 2), ("query_batch", 1)):
+        for name, least in LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
@@ -170,9 +191,19 @@ class CarConfig:
     def embedded(cls) -> CarConfig:
         """For the embedded CLIP: pictures at the size of what it learned from, 32 x 32 patches.
 
-        Thresholds are still the published ones.
+        Tuned on scenes like those it was trained on. It knows other backgrounds than published
+        CLIPs, was shown what is blurred and grey, and its attention does not keep to objects, so
+        that refinement by it harms the maps.
         """
-        return cls(max_side=256, max_tokens=1025)
+        return cls(
+            mask_threshold=0.5,
+            background_queries=EMBEDDED_BACKGROUND,
+            visual_prompts=("blur", "gray"),
+            refine=False,
+            square_side=192,
+            max_side=256,
+            max_tokens=1025,
+        )
 
     def as_published(self) -> CarConfig:
         """The same settings, run as the published code runs them."""
@@ -181,6 +212,7 @@ class CarConfig:
             presence_threshold=None,
             skip_last_block=True,
             square="centre_crop",
+            square_side=None,
             max_side=None,
             max_tokens=None,
             published=Published.all(),

@@ -7,7 +7,7 @@ Letters: n words, M masks, B background words, E embedding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,15 +15,25 @@ import torch
 from numpy.typing import NDArray
 
 from core.car.classifier import encode_pictures
-from core.car.config import BACKGROUND_QUERIES, CAM_TEMPLATE, CarConfig
+from core.car.config import BACKGROUND_QUERIES, CAM_TEMPLATE, EMBEDDED_BACKGROUND, CarConfig
 from core.car.queries import Queries, Words, length_warnings, without_asked
+from core.car.recurrence import Progress
+from core.clip.build import with_tokenizer
 from core.clip.model import ClipModel
 from core.clip.text import encode_templates
+from core.engine.timing import StageTimer
 from core.masks import mask_to_box
+from core.models.catalogue import ModelSet
+from core.models.presets import EverythingConfig
 from core.results import Dropped, Segmentation
+from core.sam.pipeline import segment_all
 
 if TYPE_CHECKING:
     from core.engine.cancellation import CancelToken
+    from core.engine.engine import Engine
+
+# The CLIP of each set that looks at the crops.
+CLASSIFIERS = {"embedded": "clip_embedded", "full": "clip_vit_l_14"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +51,51 @@ class RankingConfig:
     background_queries: tuple[str, ...] = BACKGROUND_QUERIES
     template: str = CAM_TEMPLATE
     query_batch: int = 16
+
+    @classmethod
+    def of_set(cls, model_set: ModelSet) -> RankingConfig:
+        """What suits the CLIP of a set: ours knows other backgrounds than published ones."""
+        if model_set == "full":
+            return cls()
+        return cls(background_queries=EMBEDDED_BACKGROUND)
+
+
+def search_masks(
+    engine: Engine,
+    sam: str,
+    image: NDArray[np.uint8],
+    queries: Words,
+    config: RankingConfig | None = None,
+    *,
+    everything: EverythingConfig | None = None,
+    cancel: CancelToken | None = None,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Cut everything out with SAM, and keep the masks that show one of the words.
+
+    Args:
+        sam: a SAM of the catalogue; CLIP is that of its set.
+        image: RGB uint8 (H, W, 3).
+        config, everything: None: what suits the models.
+
+    Raises:
+        PromptError: there is no word, or one is empty.
+        NothingFound: SAM finds no mask at all.
+        ModelUnavailable: a model is not here.
+        Cancelled: on request.
+    """
+    words, model_set = Queries.parse(queries), engine.entry(sam).set
+    config, classifier_id = config or RankingConfig.of_set(model_set), CLASSIFIERS[model_set]
+    found = segment_all(engine, sam, image, everything, cancel=cancel, progress=progress)
+    timer = StageTimer(engine.device)
+    with engine.model(classifier_id, cancel, progress) as clip, timer.stage("rank"):
+        if progress is not None:
+            progress(0.95, f"comparing {len(found)} masks with the words")
+        classifier = with_tokenizer(engine.entry(classifier_id), clip)
+        ranked = rank_masks(classifier, image, found, words.words, config, cancel=cancel)
+    seconds = {**found.seconds, **timer.seconds}
+    seconds["total"] = found.seconds["total"] + timer.seconds["total"]
+    return replace(ranked, seconds=seconds, warnings=(*ranked.warnings, *words.warnings))
 
 
 def score_masks(

@@ -144,7 +144,7 @@ def run_last_block(visual: VisionTransformer, tokens: Tensor) -> LastBlock:
 def encode_images(
     model: ClipModel, pixels: Tensor, *, skip_last_block: bool = False, half_positions: bool = False
 ) -> Tensor:
-    """Encode square pictures of the trained size.
+    """Encode square pictures, of the trained size or of any other in whole patches.
 
     Args:
         pixels: normalised (B, 3, S, S).
@@ -155,7 +155,8 @@ def encode_images(
     """
     visual = model.visual
     with model.image_precision():
-        if skip_last_block or half_positions:
+        resized = pixels.shape[-1] != model.image_size
+        if skip_last_block or half_positions or resized:
             x, _ = embed_patches(visual, pixels, half_positions=half_positions)
             blocks = blocks_of(visual)
             for block in blocks[:-1] if skip_last_block else blocks:

@@ -17,12 +17,13 @@ import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
 from open_clip.transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from core.car.config import EMBEDDED_BACKGROUND
 from core.clip.build import EMBEDDED, build_clip, embedded_tokenizer
-from core.clip.towers import embed_patches
+from core.clip.towers import blocks_of, embed_patches
 from core.models.loading import load_weights, read_state_dict
 from core.stickers.atlas import Atlas, load_atlas
 from core.stickers.scenes import SceneConfig
@@ -35,7 +36,7 @@ from core.training.clip_scenes import (
     known_objects,
     patch_coverage,
 )
-from core.training.clip_words import BACKGROUNDS, describe, put_into_words, spell
+from core.training.clip_words import describe, put_into_words, spell
 from core.training.run import RunConfig, TrainingRun
 
 MAX_SCALE = 100.0  # of the cosines, as in CLIP's training
@@ -107,18 +108,25 @@ class ClipTraining:
     patch_weight: float = 1.0
     picture_weight: float = 0.5
     mean_weight: float = 0.3
+    map_weight: float = 1.0
     phrase_weight: float = 0.5
     caption_weight: float = 0.2
     word_weight: float = 0.5
 
 
 class Encoded(NamedTuple):
-    """Unit vectors: of the picture by its class token (B, D), of each patch (B, n, D), and of the
-    mean patch (B, D), from which CaR takes its maps."""
+    """What the image tower makes of a batch.
+
+    Unit vectors: of the picture by its class token (B, D), of each patch (B, n, D), and of the mean
+    patch (B, D), from which CaR takes its maps. Inside the last block: ``target`` (B, L, W), the
+    input of its attention, and ``mixed`` (B, L, W), the heads' values side by side.
+    """
 
     picture: Tensor
     patches: Tensor
     mean: Tensor
+    target: Tensor
+    mixed: Tensor
 
 
 def encode_pictures(visual: VisionTransformer, images: Tensor) -> Encoded:
@@ -128,13 +136,29 @@ def encode_pictures(visual: VisionTransformer, images: Tensor) -> Encoded:
         for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
     )
     x, _ = embed_patches(visual, (images.float() / 255 - mean) / std)
-    x = visual.ln_post(visual.transformer(x)).float()
+    *others, last = blocks_of(visual)
+    for block in others:
+        x = block(x)
+    target = last.ln_1(x)
+    mixed = _mix_values(last.attn, target)
+    x = x + last.attn.out_proj(mixed)
+    x = visual.ln_post(x + last.mlp(last.ln_2(x))).float()
     picture, patches = x[:, 0] @ visual.proj, x[:, 1:] @ visual.proj
     return Encoded(
         F.normalize(picture, dim=-1),
         F.normalize(patches, dim=-1),
         F.normalize(patches.mean(dim=1), dim=-1),
+        target,
+        mixed,
     )
+
+
+def _mix_values(attn: nn.MultiheadAttention, y: Tensor) -> Tensor:
+    """Self-attention of (B, L, W) before its output projection."""
+    projected = F.linear(y, attn.in_proj_weight, attn.in_proj_bias)  # (B, L, 3·W)
+    heads = projected.unflatten(2, (3, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(heads[0], heads[1], heads[2])  # (B, H, L, d)
+    return mixed.transpose(1, 2).flatten(2)
 
 
 def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
@@ -163,7 +187,7 @@ class ClipObjective:
         config, model = self.config, self.model
         encoded = encode_pictures(model.visual, scenes.images)
         names, others = self._names(), self._names()
-        backgrounds = self._texts([put_into_words(word, self.draw) for word in BACKGROUNDS])
+        backgrounds = self._texts([put_into_words(word, self.draw) for word in EMBEDDED_BACKGROUND])
         scale = model.logit_scale.exp().clamp(max=MAX_SCALE)
         words = torch.cat([names, backgrounds])
         coverage = patch_coverage(
@@ -178,12 +202,14 @@ class ClipObjective:
         picture = clip_losses.picture_loss(by_token, subjects)
         mean = clip_losses.picture_loss(scale * encoded.mean @ names.T, everyone)
         phrase = self._phrases(scenes, encoded, coverage, backgrounds, scale)
+        map_ = self._maps(scenes, encoded, coverage, words, scale)
         caption = self._captions(scenes, encoded.picture, scale)
         word = clip_losses.word_loss(names, others, scale)
         loss = (
             config.patch_weight * patch
             + config.picture_weight * picture
             + config.mean_weight * mean
+            + config.map_weight * map_
             + config.phrase_weight * phrase
             + config.caption_weight * caption
             + config.word_weight * word
@@ -191,8 +217,8 @@ class ClipObjective:
         with torch.no_grad():
             one = subjects.any(dim=1)
             top1 = subjects.gather(1, by_token.argmax(dim=1, keepdim=True))[one].float().mean()
-        figures = {"patch": patch, "picture": picture, "mean": mean, "phrase": phrase}
-        figures |= {"caption": caption, "word": word}
+        figures = {"patch": patch, "picture": picture, "mean": mean, "map": map_}
+        figures |= {"phrase": phrase, "caption": caption, "word": word}
         return loss, {**figures, "patch_top1": patch_top1, "top1": top1}
 
     def _names(self) -> Tensor:
@@ -251,6 +277,36 @@ class ClipObjective:
             for j, row in enumerate(classes)
         ]
         return (f"{colour} {noun}" if said else noun), meant
+
+    def _maps(
+        self,
+        scenes: LabelledScenes,
+        encoded: Encoded,
+        coverage: Tensor,
+        words: Tensor,
+        scale: Tensor,
+    ) -> Tensor:
+        """GradCAM maps (CaR, section 3.2) of one object a picture, as they should be.
+
+        Of the gradient only what passes through the last block's values is kept, which is most of
+        it; its derivative is needed once more.
+        """
+        known = scenes.classes[: self.config.described].tolist()
+        chosen = [[k for k, row in enumerate(rows) if row >= 0] for rows in known]
+        rows = torch.tensor([b for b, some in enumerate(chosen) if some])
+        if not len(rows):
+            return scale.new_zeros(())
+        own = torch.tensor([self.draw.choice(some) for some in chosen if some])
+        names = scenes.classes[rows, own]
+        log_p = (scale * encoded.mean[rows] @ words.T).log_softmax(dim=1)
+        said = log_p[torch.arange(len(rows)), names].sum()
+        (gradient,) = torch.autograd.grad(said, encoded.mixed, create_graph=True)
+        width = encoded.mixed.shape[2]
+        values = blocks_of(self.model.visual)[-1].attn.in_proj_weight[2 * width :]  # (W, W)
+        weights = gradient[rows, 1:].float().mean(dim=1) @ values  # (P, W)
+        maps = (encoded.target[rows, 1:].float() @ weights[:, :, None])[..., 0]  # (P, n)
+        same = (scenes.classes[rows] == names[:, None]).to(coverage)
+        return clip_losses.map_loss(maps, (coverage[rows] * same[:, None]).sum(dim=2))
 
     def _captions(self, scenes: LabelledScenes, pictures: Tensor, scale: Tensor) -> Tensor:
         """Contrast with captions of all subjects, and with the same but for one object."""

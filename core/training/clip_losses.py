@@ -14,6 +14,7 @@ from torch.nn import functional as F
 OWN = 0.6  # share of a patch that makes it an object's
 FREE = 0.05  # share of objects up to which a patch is background
 BACKGROUND_WEIGHT = 0.3
+MAP_CUT, MAP_SHARPNESS = 0.4, 6.0  # a map above this share of its peak is the object
 
 
 def patch_loss(
@@ -67,6 +68,21 @@ def phrase_loss(
     target, clear = coverage > OWN, (coverage > OWN) | (coverage < FREE)
     each = F.binary_cross_entropy_with_logits(own - other, target.float(), reduction="none")
     # As much for the meant as for all others together.
+    return _mean(each[target]) + _mean(each[clear & ~target])
+
+
+def map_loss(maps: Tensor, coverage: Tensor) -> Tensor:
+    """Cut maps at a share of their peak, as CaR does, and compare with the object.
+
+    Args:
+        maps: (P, n), of any scale.
+        coverage: (P, n), share of each patch that the object covers.
+    """
+    peak = maps.amax(dim=1, keepdim=True)
+    spread = maps.detach().std(dim=1, keepdim=True)
+    logits = MAP_SHARPNESS * (maps / torch.maximum(peak, spread + 1e-12) - MAP_CUT)
+    target, clear = coverage > OWN, (coverage > OWN) | (coverage < FREE)
+    each = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
     return _mean(each[target]) + _mean(each[clear & ~target])
 
 

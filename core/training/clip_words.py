@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterable
 from functools import cache
 
+from core.car.config import EMBEDDED_BACKGROUND
 from core.clip.build import MERGES
 from core.stickers.colours import COLOURS
 from core.stickers.objects import ObjectType, load_attributes, load_objects, pluralise
@@ -34,20 +35,6 @@ TEMPLATES = (
     "a drawing of the {}",
     "an image of a {}",
     "the {}",
-)
-BACKGROUNDS = (
-    "background",
-    "plain background",
-    "blurred background",
-    "wall",
-    "floor",
-    "ground",
-    "landscape",
-    "scenery",
-    "sky",
-    "texture",
-    "wallpaper",
-    "surface",
 )
 CAPTIONS = ("{}", "a photo of {}", "there is {} in the picture", "a picture with {}", "{} here")
 OTHER_WORDS = (
@@ -97,7 +84,7 @@ def _articles() -> dict[str, str]:
 
 def all_words() -> set[str]:
     """Every word of the table and of the texts around it, in lower case."""
-    texts = [*TEMPLATES, *BACKGROUNDS, *CAPTIONS, *COLOURS, OTHER_WORDS]
+    texts = [*TEMPLATES, *EMBEDDED_BACKGROUND, *CAPTIONS, *COLOURS, OTHER_WORDS]
     texts += [attribute.phrase for attribute in load_attributes().values()]
     for item in load_objects().values():
         texts += [item.name, item.plural, item.category, pluralise(item.category), *item.synonyms]

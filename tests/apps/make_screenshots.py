@@ -103,6 +103,22 @@ def take_degraded(browser: Browser, server: Server) -> None:
     studio.close()
 
 
+def take_text(browser: Browser, server: Server) -> None:
+    """Press an example, and keep its label map and the steps that led to it."""
+    looks = {"color_scheme": "light", "reduced_motion": "reduce"}
+    studio = Studio(browser, server, tab="text", viewport=SIZE, **looks)
+    studio.page.click("#text_example_1")
+    studio.wait("ready: Found")
+    for place, (name, part) in enumerate({"text": "canvas img", "text_steps": "steps img"}.items()):
+        studio.page.locator("#text_panel label").nth(place).click()
+        studio.page.wait_for_selector(f"#text_{part}")
+        studio.page.evaluate("document.fonts.ready")
+        studio.page.evaluate("scrollTo(0, 0)")
+        studio.page.mouse.move(5, 5)
+        save(studio.page.screenshot(animations="disabled"), FOLDER / f"{name}.png")
+    studio.close()
+
+
 def draw_examples() -> Image.Image:
     """Two tiles for each example, the answer to a click and to a box; two examples a row."""
     rows = []
@@ -157,6 +173,7 @@ def main() -> None:
             take(browser, Server(url, Path(folder)))
             take_personalize(browser, Server(url, Path(folder)))
             take_degraded(browser, Server(url, Path(folder)))
+            take_text(browser, Server(url, Path(folder)))
             browser.close()
 
 

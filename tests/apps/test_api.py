@@ -13,6 +13,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from pycocotools import mask as coco
 
+from apps.suite.examples import FOLDER
 from core.masks import decode_rle, iou
 
 SQUARE = (120, 80, 200, 160)  # x0, y0, x1, y1 in `square_picture`, 320×240
@@ -32,6 +33,10 @@ ENDPOINTS = {
             "min_area_px": 0,
             "model": "embedded",
         },
+        ["overlay", "record", "archive"],
+    ),
+    "/segment_words": (
+        {"image": "–", "words": "", "threshold": None, "model": "embedded"},
         ["overlay", "record", "archive"],
     ),
     "/propose_objects": (
@@ -98,6 +103,23 @@ ENDPOINTS = {
             "model": "embedded",
         },
         ["overlays", "record", "picture", "archive"],
+    ),
+    "/segment_text": (
+        {
+            "image": "–",
+            "queries": "–",
+            "background_queries": None,
+            "preset": "auto",
+            "eta": None,
+            "theta": None,
+            "crf_lambda": None,
+            "use_crf": True,
+            "use_sam": False,
+            "mode": "words",
+            "presence_threshold": None,
+            "model": "embedded",
+        },
+        ["overlay", "record", "archive"],
     ),
     "/list_models": ({}, ["1st"]),
     "/health": ({}, ["1st"]),
@@ -225,6 +247,19 @@ def test_everything_is_sorted_by_size_and_obeys_its_parameters(ask):
     assert all(instance["score"] >= 0.5 for instance in stricter["instances"])
 
 
+def test_words_choose_among_everything(ask):
+    farm = FOLDER / "text" / "farm.jpg"
+    record = ask("/segment_words", farm, words='["cow", "saxophone"]')[1]
+    assert (record["method"], record["parameters"]["queries"]) == ("sam_text", ["cow", "saxophone"])
+    (cow,) = {one["label"] for one in record["instances"]}
+    kinds = {one["score_kind"] for one in record["instances"]}
+    assert cow == "cow" and kinds == {"clip_similarity"}
+    (missing,) = record["dropped"]
+    assert missing["label"] == "saxophone" and missing["score"] < 0.5
+    none = ask("/segment_words", farm, words="cow, saxophone", threshold=1.0)[1]
+    assert not none["instances"] and len(none["dropped"]) == 2
+
+
 def test_proposals_are_few_if_few_are_asked_for(ask):
     record = ask("/propose_objects", points_per_side=5, max_proposals=3)[1]
     assert record["method"] == "sam_proposals"
@@ -281,6 +316,8 @@ def test_wrong_prompts_get_a_sentence(ask, arguments, sentence):
     [
         ("/segment_everything", {"points_per_side": 129}, "There are 129 points per side"),
         ("/segment_everything", {"pred_iou_thresh": 5}, "No mask reaches predicted IoU 5.00"),
+        ("/segment_words", {"words": " ,"}, "There is no query"),
+        ("/segment_words", {"words": "cow", "threshold": 2}, "threshold is 2; it must be 0 to 1"),
         ("/propose_objects", {"points_per_side": -5}, "There are -5 points per side"),
         ("/propose_objects", {"max_proposals": 0}, "max_proposals is 0"),
     ],

@@ -99,12 +99,14 @@ def test_endpoints_of_the_page_are_not_announced(http):
     assert public == {
         "segment_sam",
         "segment_everything",
+        "segment_words",
         "propose_objects",
         "segment_edges",
         "segment_persam",
         "learn_persam",
         "follow_persam",
         "segment_robustsam",
+        "segment_text",
         "list_models",
         "health",
     }

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
+from apps.suite.examples import FOLDER
 from core.masks import decode_rle, iou
 
+FARM = FOLDER / "text" / "farm.jpg"
 X0, Y0, X1, Y1 = 120, 80, 200, 160  # the square of `square_picture`, 320×240
 CENTRE = ((X0 + X1) / 2 / 320, (Y0 + Y1) / 2 / 240)
 
@@ -309,6 +311,25 @@ def test_everything_edges_and_before_after(open_studio, square_picture):
     studio.wait("Edges in")
     page.wait_for_selector("#segment_edges img")
     assert "edges.png" in " ".join(downloads(studio))
+
+
+def test_words_are_looked_for_in_both_ways(open_studio):
+    studio = open_studio()
+    page = studio.page
+    studio.upload(FARM)
+    field = page.locator("#segment_words input, #segment_words textarea")
+    field.press("Enter")
+    studio.wait("warning: There is no query")
+    field.fill("cow, saxophone")
+    field.press("Enter")
+    studio.wait("busy: Words")
+    studio.wait("“cow”", "Not here: “saxophone”")
+    assert page.locator("table.objects input.name").first.input_value() == "cow"
+    page.get_by_label("CaR").check()
+    page.get_by_role("button", name="Find", exact=True).click()
+    studio.wait("busy: Words")
+    studio.wait("“cow”", "Not here: “saxophone”")
+    assert "CLIP" in page.locator("table.objects thead").inner_text()
 
 
 def test_long_work_is_cancelled(open_studio, square_picture):

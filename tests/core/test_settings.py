@@ -9,7 +9,7 @@ def test_defaults_are_those_of_the_interface_specification():
     defaults = Settings()
     assert defaults.max_upload_bytes == 10 * 2**20
     assert (defaults.max_side, defaults.max_pixels) == (4096, 25_000_000)
-    assert (defaults.max_points, defaults.max_boxes, defaults.max_queries) == (50, 20, 20)
+    assert (defaults.max_points, defaults.max_boxes, defaults.max_queries) == (50, 20, 100)
     assert defaults.max_query_chars == 100
     assert defaults.host == "127.0.0.1", "a local demo must not listen to its neighbours"
     assert defaults.model_set == "embedded"

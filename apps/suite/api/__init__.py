@@ -13,6 +13,7 @@ from apps.suite.api.persam import add_persam
 from apps.suite.api.robustsam import add_robustsam
 from apps.suite.api.sam import add_sam
 from apps.suite.api.service import add_service
+from apps.suite.api.text import add_text
 from apps.suite.limits import Doorkeeper
 
 
@@ -24,4 +25,5 @@ def add_endpoints(page: gr.Blocks, doorkeeper: Doorkeeper) -> None:
         add_persam(button, doorkeeper)
         add_follow(button, doorkeeper)
         add_robustsam(button, doorkeeper)
+        add_text(button, doorkeeper)
     add_service(page)

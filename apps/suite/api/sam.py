@@ -15,7 +15,7 @@ from core.errors import PromptError
 from core.exports import record, slug, write_all
 from core.models.catalogue import catalogue
 from core.models.presets import EverythingConfig, ProposalConfig
-from core.prompts import Boxes, Points
+from core.prompts import Boxes, Points, TextQueries
 
 if TYPE_CHECKING:
     from core.images import LoadedImage
@@ -53,6 +53,8 @@ def add_sam(button: gr.Button, doorkeeper: Doorkeeper) -> None:
     thin = gr.Checkbox(True, label="thin")
     expose(button, segment_sam, segment_inputs, outputs, doorkeeper)
     expose(button, segment_everything, everything_inputs, outputs, doorkeeper)
+    words = [image, gr.Textbox("", label="words"), gr.Number(None, label="threshold"), model]
+    expose(button, segment_words, words, outputs, doorkeeper)
     expose(button, propose_objects, [image, sides, most, model], outputs, doorkeeper)
     expose(button, segment_edges, [image, thin, model], outputs[:2], doorkeeper)
 
@@ -131,6 +133,37 @@ def segment_everything(
     }
     config = replace(preset, **{key: value for key, value in wanted.items() if value is not None})
     return _answer(loaded, segment_all(get_engine(), model_id, loaded.image, config))
+
+
+def segment_words(
+    image: str, words: str, threshold: float | None = None, model: str = "embedded"
+) -> Answer:
+    """Cut everything out with SAM, and keep the masks whose crops show one of some words (CLIP).
+
+    segment_text looks for words without SAM, and finds what SAM does not cut out by itself.
+
+    Args:
+        image: the picture: JPEG, PNG, WebP, BMP, TIFF or GIF.
+        words: what to look for, with commas between them, or a JSON list of texts.
+        threshold: least probability of a word, among it and the background words, for a mask to
+            be kept; what suits the model if not given.
+        model: "embedded", "full", or an id from list_models.
+
+    Returns:
+        The picture with the masks drawn over it (PNG), a record with scores, COCO run lengths and
+        the words without a mask, and a ZIP of all files.
+    """
+    from core.car.ranking import RankingConfig, search_masks
+    from core.engine import get_engine
+
+    loaded, model_id = load_picture(image), models.resolve(model)
+    config = RankingConfig.of_set(catalogue()[model_id].set)
+    if threshold is not None:
+        if not 0 <= threshold <= 1:
+            raise PromptError(f"threshold is {threshold:g}; it must be 0 to 1.")
+        config = replace(config, threshold=threshold)
+    queries = TextQueries.parse(words)
+    return _answer(loaded, search_masks(get_engine(), model_id, loaded.image, queries, config))
 
 
 def propose_objects(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from core.engine import CancelToken
     from core.results import Segmentation
     from core.sam.pipeline import SamResult
+
+T = TypeVar("T")
 
 MOST_PROPOSALS = 100  # on the page; the endpoint returns all
 MOST_ANYWAY = 20  # masks shown although they passed no threshold
@@ -78,7 +80,7 @@ def answer_prompts(session: SegmentSession) -> None:
         return
     with session.lock:
         session.put_answer(answer, asked)
-        session.method = "sam"
+        session.method, session.found_model = "sam", ""
         session.seconds = {**session.seconds, **answer.seconds}
 
 
@@ -146,17 +148,17 @@ def find_everything(session: SegmentSession, *values: float | None) -> Iterator[
         values: in the order of EVERYTHING_FIELDS.
     """
 
-    def search(job: _Job) -> Segmentation:
-        return _search_everything(job, _everything_config(job.model, values))
+    def search(job: Job) -> Segmentation:
+        return _search_everything(job, everything_config(job.model, values))
 
-    return _run(session, "Everything", search, _keep_found)
+    return run_job_of(session, "Everything", search, keep_found, _offer_anyway)
 
 
 def find_anything(session: SegmentSession, *values: float | None) -> Iterator[Notice]:
     """Everything mode when nothing passed its two thresholds: the best there is without them."""
 
-    def search(job: _Job) -> Segmentation:
-        config = _everything_config(job.model, values)
+    def search(job: Job) -> Segmentation:
+        config = everything_config(job.model, values)
         config = replace(config, pred_iou_thresh=0.0, stability_score_thresh=0.0)
         found = _search_everything(job, config)
         best = np.sort(np.argsort(-found.scores, kind="stable")[:MOST_ANYWAY])  # largest first
@@ -168,8 +170,8 @@ def find_anything(session: SegmentSession, *values: float | None) -> Iterator[No
             ids=None,
         )
 
-    def keep(session: SegmentSession, job: _Job, found: Segmentation) -> Notice:
-        _keep_found(session, job, found)
+    def keep(session: SegmentSession, job: Job, found: Segmentation) -> Notice:
+        keep_found(session, job, found)
         worst, best = float(found.scores.min()), float(found.scores.max())
         return Notice(
             "ready",
@@ -177,10 +179,10 @@ def find_anything(session: SegmentSession, *values: float | None) -> Iterator[No
             f"{best:.2f}.",
         )
 
-    return _run(session, "Everything", search, keep)
+    return run_job_of(session, "Everything", search, keep, _offer_anyway)
 
 
-def _everything_config(model: str, values: tuple[float | None, ...]) -> EverythingConfig:
+def everything_config(model: str, values: tuple[float | None, ...]) -> EverythingConfig:
     """Read the page's fields; an emptied one has the model's own value."""
     given = {
         name: int(value) if name in _WHOLE else float(value)
@@ -190,7 +192,7 @@ def _everything_config(model: str, values: tuple[float | None, ...]) -> Everythi
     return replace(EverythingConfig.of_set(catalogue()[model].set), **given)  # type: ignore[arg-type]
 
 
-def _search_everything(job: _Job, config: EverythingConfig) -> Segmentation:
+def _search_everything(job: Job, config: EverythingConfig) -> Segmentation:
     from core.sam.pipeline import segment_all
 
     return segment_all(
@@ -201,7 +203,7 @@ def _search_everything(job: _Job, config: EverythingConfig) -> Segmentation:
 def find_proposals(session: SegmentSession) -> Iterator[Notice]:
     """Put the best object proposals in the place of all objects."""
 
-    def search(job: _Job) -> Segmentation:
+    def search(job: Job) -> Segmentation:
         from core.sam.pipeline import find_proposals
 
         preset = ProposalConfig.of_set(catalogue()[job.model].set)
@@ -210,34 +212,34 @@ def find_proposals(session: SegmentSession) -> Iterator[Notice]:
             job.engine, job.model, job.picture.image, config, cancel=job.token, progress=job.report
         )
 
-    def keep(session: SegmentSession, job: _Job, found: Segmentation) -> Notice:
-        _keep_found(session, job, found)
+    def keep(session: SegmentSession, job: Job, found: Segmentation) -> Notice:
+        keep_found(session, job, found)
         took = say_seconds(found.seconds["predict"])
         return Notice("ready", f"The {len(found)} best proposals in {took}, the best first.")
 
-    return _run(session, "Proposals", search, keep)
+    return run_job_of(session, "Proposals", search, keep)
 
 
 def find_edges(session: SegmentSession) -> Iterator[Notice]:
     """Draw the edges that the masks of the whole picture agree on, and show them."""
 
-    def search(job: _Job) -> Any:
+    def search(job: Job) -> Any:
         from core.sam.pipeline import find_edges
 
         return find_edges(
             job.engine, job.model, job.picture.image, cancel=job.token, progress=job.report
         )
 
-    def keep(session: SegmentSession, job: _Job, found: Any) -> Notice:
+    def keep(session: SegmentSession, job: Job, found: Any) -> Notice:
         session.edges = found.edges
         session.panel = "edges"
         session.seconds = {**session.seconds, "predict": found.seconds["predict"]}
         return Notice("ready", f"Edges in {say_seconds(found.seconds['predict'])}.")
 
-    return _run(session, "Edges", search, keep)
+    return run_job_of(session, "Edges", search, keep)
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """What long work is given: taken once, so that the visitor can go on meanwhile."""
 
     engine: Any
@@ -247,11 +249,17 @@ class _Job(NamedTuple):
     report: Progress
 
 
-def _run(
+def explain(session: SegmentSession, error: Exception) -> Notice:
+    """What a job's error says."""
+    return notice_of(error)
+
+
+def run_job_of(
     session: SegmentSession,
     title: str,
-    search: Callable[[_Job], Any],
-    keep: Callable[[SegmentSession, _Job, Any], Notice],
+    search: Callable[[Job], T],
+    keep: Callable[[SegmentSession, Job, T], Notice],
+    explain: Callable[[SegmentSession, Exception], Notice] = explain,
 ) -> Iterator[Notice]:
     """Search in a job, and keep what was found if nobody stopped it meanwhile."""
     token = session.job_token()
@@ -260,30 +268,41 @@ def _run(
         from core.engine import get_engine
 
         with session.lock:
-            job = _Job(get_engine(), session.model, session.need_picture(), token, report)
+            job = Job(get_engine(), session.model, session.need_picture(), token, report)
         found = search(job)
         with session.lock:
             token.raise_if_cancelled()
             return keep(session, job, found)
 
-    yield from follow(session, f"{title}:", work, token, explain=_offer_anyway, stops_queued=True)
+    yield from follow(session, f"{title}:", work, token, explain=explain, stops_queued=True)
 
 
 def _offer_anyway(session: SegmentSession, error: Exception) -> Notice:
+    """The same, with what everything mode can do when nothing passes its thresholds."""
     notice = notice_of(error)
     if isinstance(error, NothingFound):
         return replace(notice, action="anyway", label="Show what there is anyway")
     return notice
 
 
-def _keep_found(session: SegmentSession, job: _Job, found: Segmentation) -> Notice:
+def keep_found(session: SegmentSession, job: Job, found: Segmentation) -> Notice:
+    """Put what was found in the place of all objects."""
     view = job.picture.view
     instances = [
-        Instance(k, Patch.of(mask), Patch.of(view.mask(mask)), float(score))
-        for k, (mask, score) in enumerate(zip(found.masks, found.scores, strict=True), start=1)
+        Instance(
+            k,
+            Patch.of(mask),
+            Patch.of(view.mask(mask)),
+            float(score),
+            label=label,
+            score_kind=found.score_kind,
+        )
+        for k, (mask, score, label) in enumerate(
+            zip(found.masks, found.scores, found.labels, strict=True), start=1
+        )
     ]
     session.put(scenes.with_found(session.scene, instances))
-    session.method = found.method
+    session.method, session.found_model = found.method, found.model
     session.found_parameters = dict(found.parameters)
     session.seconds = {**session.seconds, "predict": found.seconds["predict"]}
     session.panel = "masks"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -98,7 +99,8 @@ def build_result(session: SegmentSession, scene: Scene) -> Segmentation:
     """Collect the visible objects as the result that files and records are made of."""
     picture = session.need_picture()
     visible = [instance for instance in scene.instances if instance.visible]
-    entry = catalogue()[session.model]
+    entry = catalogue()[session.found_model or session.model]
+    kind = score_kind_of(visible)
     return Segmentation(
         method=session.method,
         model=entry.id,
@@ -106,12 +108,21 @@ def build_result(session: SegmentSession, scene: Scene) -> Segmentation:
         size=picture.size,
         masks=stack([instance.mask for instance in visible], picture.size),
         labels=tuple(instance.label for instance in visible),
-        scores=np.array([instance.score for instance in visible], np.float32),
+        scores=np.array(
+            [one.score if one.score_kind == kind else math.nan for one in visible], np.float32
+        ),
+        score_kind=kind,
         warnings=picture.loaded.notices,
         parameters=_parameters(session, visible),
         seconds=session.seconds,
         ids=tuple(instance.number for instance in visible),
     )
+
+
+def score_kind_of(instances: Sequence[Instance]) -> str:
+    """The kind of score that a record of these objects has: where they differ, SAM's own."""
+    kinds = {instance.score_kind for instance in instances}
+    return kinds.pop() if len(kinds) == 1 else "predicted_iou"
 
 
 def _parameters(session: SegmentSession, visible: list[Instance]) -> dict[str, object]:
@@ -124,8 +135,14 @@ def _parameters(session: SegmentSession, visible: list[Instance]) -> dict[str, o
         for instance in visible
         if instance.prompts
     ]
+    words = [
+        {"id": one.number, "word": one.label, "clip_similarity": round(one.score, 4)}
+        for one in visible
+        if one.score_kind == "clip_similarity"
+    ]
     return {
         **session.found_parameters,
+        **({"words": words} if words else {}),
         "mask_threshold": session.options.mask_threshold,
         "multimask": session.options.multimask,
         "objects": prompted,

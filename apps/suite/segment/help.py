@@ -6,6 +6,10 @@ boxes become tokens; a small decoder lets them attend to the picture and returns
 with the IoU that it expects each to have. That is why the first answer takes longer than the next
 ones, and why one click can have three readings: a part, a whole, the whole it belongs to.
 
+**Words** do not go into SAM: its authors never released that part. Everything mode cuts the picture
+up, CLIP compares each piece with the words and with words for backgrounds, and the pieces that win
+are kept. CaR, beside it, asks CLIP alone where a word is; its own tab shows how.
+
 The score is the model's own opinion, not a measurement. Below are the logits of the mask in use,
 before the threshold: orange is mask, blue is not, white is undecided.
 """
@@ -25,7 +29,8 @@ overlay, record, archive = client.predict(
 )
 ```
 
-Also `segment_everything`, `segment_edges`, `propose_objects`, `list_models` and `health`.
+Also `segment_words`, `segment_everything`, `segment_edges`, `propose_objects`, `list_models` and
+`health`.
 Coordinates are pixels of the upright picture, origin at the top left; masks in the record are COCO
 run lengths (`pycocotools.mask.decode`).
 """

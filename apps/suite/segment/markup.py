@@ -5,12 +5,16 @@ Buttons and fields carry `data-do`, which static/suite.js sends to the tab's lis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from apps.suite.notices import escape
 from apps.suite.segment.drawing import say_score
 from apps.suite.segment.scene import MOST_LABEL_CHARS, Instance, Scene
 from core.overlays import hex_color, palette, text_color
+from core.results import SCORE_KINDS
 
 MOST_ROWS = 100
+SHORT_KINDS = {"predicted_iou": "Pred. IoU", "clip_similarity": "CLIP"}
 
 _EYE = (
     '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M2 12s3.6-6.5 10-6.5S22 12 22 12s-3.6 '
@@ -55,7 +59,7 @@ def objects_html(scene: Scene) -> str:
     note = f'<p class="note">and {more} more, all in the downloads</p>' if more > 0 else ""
     head = (
         '<tr><th scope="col"><span class="sr">Select</span></th><th scope="col">No.</th>'
-        '<th scope="col">Name</th><th scope="col" class="number">Pred. IoU</th>'
+        f'<th scope="col">Name</th><th scope="col" class="number">{_score_title(instances)}</th>'
         '<th scope="col" class="number">Area</th><th scope="col"><span class="sr">Edit</span></th>'
         "</tr>"
     )
@@ -69,6 +73,11 @@ def objects_html(scene: Scene) -> str:
         f'<div class="scroll"><table class="objects"><thead>{head}</thead>'
         f"<tbody>{rows}</tbody></table></div>{note}"
     )
+
+
+def _score_title(instances: Sequence[Instance]) -> str:
+    kinds = {instance.score_kind for instance in instances}
+    return SHORT_KINDS.get(kinds.pop(), "Score") if len(kinds) == 1 else "Score"
 
 
 def _object_row(instance: Instance, is_current: bool) -> str:
@@ -86,7 +95,8 @@ def _object_row(instance: Instance, is_current: bool) -> str:
         f'<td><input type="text" class="name" value="{name}" placeholder="Object {k}" '
         f'maxlength="{MOST_LABEL_CHARS}" data-do="rename" data-number="{k}" '
         f'data-focus="rename-{k}" aria-label="Name of object {k}"></td>'
-        f'<td class="number">{say_score(instance.score)}</td>'
+        f'<td class="number" title="{SCORE_KINDS[instance.score_kind]}">'
+        f"{say_score(instance.score)}</td>"
         f'<td class="number" title="{instance.mask.area} px">{share:.1f} %</td>'
         f'<td class="actions"><button type="button" class="icon" data-do="toggle" '
         f'data-number="{k}" data-focus="toggle-{k}" aria-label="{hide} object {k}">{eye}</button>'

@@ -88,6 +88,7 @@ class Instance:
     score: float
     label: str = ""
     visible: bool = True
+    score_kind: str = "predicted_iou"
     prompts: Prompts = Prompts()  # that made it; none for what was found without any
 
 

@@ -72,6 +72,7 @@ class SegmentSession(Session):
         self.history: list[Scene] = [Scene()]
         self.edges: NDArray[np.float32] | None = None
         self.method = "sam"
+        self.found_model = ""  # of the present objects, where it is not the tab's own
         self.found_parameters: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self.notice = Notice("hint", NO_PICTURE)

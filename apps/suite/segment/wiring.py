@@ -33,6 +33,7 @@ from apps.suite.segment.show import (
     show_only_status,
     status_of,
 )
+from apps.suite.segment.words import find_words
 from apps.suite.services import Services
 from core.models.catalogue import catalogue
 from core.models.presets import EverythingConfig
@@ -159,12 +160,13 @@ def _wire_jobs(parts: SimpleNamespace, take: Callable[..., None]) -> None:
 
     fields = _everything_fields(parts)
     jobs = (
-        (parts.find_everything, answers.find_everything, fields),
-        (parts.find_edges, answers.find_edges, ()),
-        (parts.find_proposals, answers.find_proposals, ()),
+        (parts.find_everything.click, answers.find_everything, fields),
+        (parts.find_edges.click, answers.find_edges, ()),
+        (parts.find_proposals.click, answers.find_proposals, ()),
+        (parts.words.submit, find_words, (parts.words, parts.way, *fields)),
     )
-    for button, work, inputs in jobs:
-        take(button.click, edits.begin_job, then=job(work), then_inputs=inputs)
+    for event, work, inputs in jobs:
+        take(event, edits.begin_job, then=job(work), then_inputs=inputs)
     anyway = job(answers.find_anything)
     take(parts.channel.change, edits.begin_job, then=anyway, then_inputs=fields)
     parts.cancel.click(edits.cancel, parts.state, parts.status, queue=False, **PRIVATE)

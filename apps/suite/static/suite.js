@@ -25,11 +25,15 @@
     return data;
   };
 
+  const EVENTS = { // of the channel; all others go by "input"
+    example: "select", anyway: "change", "remove-word": "submit", "clear-words": "submit",
+    "reset-words": "submit", "words-back": "submit",
+  };
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-do]");
     if (!button) return;
     const data = payload(button);
-    send(tabOf(button), { example: "select", anyway: "change" }[data.do] ?? "input", data);
+    send(tabOf(button), EVENTS[data.do] ?? "input", data);
   });
   document.addEventListener("change", (event) => {
     const field = event.target.closest("input[data-do], select[data-do]");
@@ -45,9 +49,101 @@
   document.addEventListener("focusin", (event) => (focused = event.target));
   const refocus = () => {
     const name = focused?.dataset?.focus;
-    if (name && !focused.isConnected && document.activeElement === document.body)
-      front()?.querySelector(`[data-focus="${CSS.escape(name)}"]`)?.focus({ preventScroll: true });
+    if (!name || focused.isConnected || document.activeElement !== document.body) return;
+    const again = front()?.querySelector(`[data-focus="${CSS.escape(name)}"]`);
+    (again ?? wordField(focused.dataset.else))?.focus({ preventScroll: true });
   };
+
+  // --- lists of words: chips, and a field whose lines become chips ------------------------------
+
+  const wordField = (name) => name && front()?.querySelector(`textarea[data-words="${name}"]`);
+  const lastChip = (name) => [...document.querySelectorAll(`[data-chips="${name}"] .word button`)].pop();
+  const addWords = (field) => {
+    if (!field.value.trim()) return;
+    send(tabOf(field), "submit", { do: "add-words", list: field.dataset.words, value: field.value });
+    field.value = "";
+  };
+  const isWordField = (element) => element.matches?.("textarea[data-words]");
+
+  document.addEventListener("keydown", (event) => {
+    const field = event.target;
+    if (!isWordField(field) || event.isComposing) return;
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      addWords(field);
+      if (event.ctrlKey || event.metaKey) press(`#${tab()}_run`);
+    } else if (event.key === "Backspace" && !field.value) lastChip(field.dataset.words)?.focus();
+    else if (event.key === "Escape") press(`#${tab()}_cancel`);
+  });
+  document.addEventListener("paste", (event) => {
+    const field = event.target;
+    if (isWordField(field) && /[\r\n]/.test(event.clipboardData?.getData("text").trim() ?? ""))
+      setTimeout(() => addWords(field));
+  });
+  // What was typed counts without Enter too, once the field is left; not while the page itself is.
+  document.addEventListener("focusout", (event) => {
+    if (isWordField(event.target) && document.hasFocus()) addWords(event.target);
+  });
+  document.addEventListener("click", (event) => {
+    const name = event.target.closest("[data-add]")?.dataset.add;
+    if (name) {
+      addWords(wordField(name));
+      wordField(name).focus();
+    } else if (event.target.matches(".word-box, .word-chips, .words"))
+      event.target.closest(".word-box")?.querySelector("textarea")?.focus();
+  });
+
+  // Lines that the server refused go back into their field, each refusal once.
+  const given = new Set();
+  const giveBack = () => {
+    for (const mark of document.querySelectorAll("[data-back]")) {
+      const { back, list, text } = mark.dataset;
+      const field = document.querySelector(`textarea[data-words="${list}"]`);
+      if (given.has(back) || !field) continue;
+      given.add(back);
+      field.value = [text, field.value].filter(Boolean).join("\n");
+    }
+  };
+
+  // --- steps played one after the other -----------------------------------------------------------
+
+  const STEP_MS = 1600;
+  let playing = null;
+  const stop = () => {
+    clearInterval(playing);
+    playing = null;
+    showPlaying();
+  };
+  const showPlaying = () => {
+    const [on, text] = [String(playing !== null), playing === null ? "Play" : "Pause"];
+    for (const button of document.querySelectorAll("[data-play]")) {
+      if (button.textContent === text && button.getAttribute("aria-pressed") === on) continue;
+      button.textContent = text;
+      button.setAttribute("aria-pressed", on);
+    }
+  };
+  const showChosen = () => {
+    const card = $(".step-card.chosen:not([data-seen])");
+    if (!card) return;
+    card.dataset.seen = "";
+    card.parentElement.scrollLeft = card.offsetLeft - card.parentElement.offsetLeft - 40;
+  };
+  const play = (next) => {
+    if (playing !== null) return stop();
+    if ($(`#${next}`)?.disabled) front()?.querySelector('[data-do="step"][data-index="0"]')?.click();
+    playing = setInterval(() => {
+      const button = $(`#${next}`);
+      if (!button?.offsetParent) stop();
+      else if (!button.disabled) button.click();
+      else stop();
+    }, STEP_MS);
+    showPlaying();
+  };
+  document.addEventListener("click", (event) => {
+    const next = event.target.closest("[data-play]")?.dataset.play;
+    if (next) play(next);
+    else if (event.isTrusted && event.target.closest('[data-do="step"]')) stop();
+  });
 
   // --- the status line ------------------------------------------------------------------------
 
@@ -56,6 +152,9 @@
       line.setAttribute("role", "status");
       line.setAttribute("aria-live", "polite");
     }
+    giveBack();
+    showPlaying();
+    showChosen();
     refocus();
   };
   new MutationObserver(tidy).observe(document.body, { childList: true, subtree: true });
@@ -179,7 +278,7 @@
     if (swallow || tool === "scribble" || isBrush(tool)) {
       event.stopPropagation();
       swallow = false;
-    } else ping(event, tool);
+    } else if (tool) ping(event, tool);
   }, true);
   document.addEventListener("dragstart", (event) => {
     if (event.target === picture("canvas")) event.preventDefault();

@@ -25,4 +25,5 @@ TABS = (
     Tab("segment", "Segment"),
     Tab("personalize", "Personalize"),
     Tab("degraded", "Degraded"),
+    Tab("text", "Text query"),
 )

@@ -29,6 +29,7 @@ from apps.suite.services import Services
 from core.models.presets import EverythingConfig
 
 PANELS = [("Masks", "masks"), ("Before / after", "compare"), ("Edges", "edges")]
+WAYS = [("SAM's masks", "masks"), ("CaR", "car")]
 INVITATION = "# Drop a picture here\nor click to choose one, or paste it"
 
 
@@ -75,6 +76,25 @@ def _lay_out_tools(parts: SimpleNamespace) -> None:
         parts.find_proposals = gr.Button("Proposals", size="sm", elem_id="segment_proposals")
         parts.cancel = gr.Button(
             "Cancel", size="sm", variant="stop", interactive=False, elem_id="segment_cancel"
+        )
+    with gr.Row(elem_id="segment_words_row"):
+        parts.words = gr.Textbox(
+            label="Words",
+            placeholder="dog, red ball",
+            max_lines=1,
+            submit_btn="Find",
+            info="With commas between them; right ones and wrong ones.",
+            elem_id="segment_words",
+            scale=3,
+        )
+        parts.way = gr.Radio(
+            WAYS,
+            value="masks",
+            label="by",
+            info="What SAM cuts out, or CaR's maps.",
+            elem_id="segment_way",
+            elem_classes="segmented",
+            scale=2,
         )
     parts.readings = html("", elem_id="segment_readings")
     parts.objects = html("", elem_id="segment_objects")

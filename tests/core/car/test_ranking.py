@@ -1,5 +1,9 @@
 """SAM's masks ranked by words."""
 
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +36,7 @@ def everything(masks):
         masks=masks,
         labels=("",) * len(masks),
         scores=np.full(len(masks), 0.9, np.float32),
+        seconds={"predict": 1.0, "total": 2.0},
         ids=tuple(range(5, 5 + len(masks))),
     )
 
@@ -77,3 +82,51 @@ def test_nothing_asked_and_stopping(any_words, picture, masks):
     token.cancel()
     with pytest.raises(Cancelled):
         rank_masks(classifier, picture, everything(masks), ["cat"], CONFIG, cancel=token)
+
+
+class Lender:
+    """An engine that lends one classifier under the embedded CLIP's id."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, classifier):
+        self.classifier = classifier
+
+    def entry(self, model_id):
+        assert model_id in ("sam", "clip_embedded")
+        return SimpleNamespace(id=model_id, set="embedded")
+
+    @contextmanager
+    def model(self, model_id, cancel=None, progress=None):
+        assert model_id == "clip_embedded"
+        yield self.classifier.clip
+
+
+def test_searching_cuts_out_first_and_counts_both_times(any_words, picture, masks, monkeypatch):
+    _, classifier = any_words
+    asked, said = [], []
+    monkeypatch.setattr(
+        ranking,
+        "segment_all",
+        lambda *values, **more: asked.append((values, more)) or everything(masks),
+    )
+    monkeypatch.setattr(ranking, "with_tokenizer", lambda entry, clip: classifier)
+    found = ranking.search_masks(
+        Lender(classifier),
+        "sam",
+        picture,
+        ["cat", "boat", "Cat"],
+        replace(CONFIG, threshold=0.0),
+        progress=lambda fraction, text: said.append(text),
+    )
+    expected = rank_masks(
+        classifier, picture, everything(masks), ["cat", "boat"], replace(CONFIG, threshold=0.0)
+    )
+    assert asked[0][0][1:3] == ("sam", picture)
+    assert found.labels == expected.labels and found.ids == expected.ids
+    assert said == ["comparing 3 masks with the words"]
+    assert set(found.seconds) >= {"rank", "total"}
+    assert found.warnings == ("“cat” was given 2 times and is looked for once.",)
+    with pytest.raises(PromptError, match="no query"):
+        ranking.search_masks(Lender(classifier), "sam", picture, [])
+    assert len(asked) == 1, "nothing is cut out for no words"

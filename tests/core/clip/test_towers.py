@@ -99,6 +99,8 @@ def test_encoding_pictures(small_clip):
     for block in towers.blocks_of(visual)[:-1]:
         x = block(x)
     expected = F.normalize(visual.ln_post(x[:, 0]) @ visual.proj, dim=-1)
+    larger = towers.encode_images(small_clip, F.interpolate(inputs, size=(96, 96)))
+    assert larger.shape == features.shape and 0 < (larger - features).abs().max() < 1
     skipped = towers.encode_images(small_clip, inputs, skip_last_block=True)
     assert_close(skipped, expected)
     assert (skipped - features).abs().max() > 1e-3
