@@ -63,7 +63,12 @@ def config_of(preset: str, model_set: str) -> CarConfig:
         )
     config = CarConfig.embedded() if name == OWN else PRESETS[name].config
     sizes = CarConfig.embedded() if model_set == "embedded" else CarConfig()
-    return replace(config, max_side=sizes.max_side, max_tokens=sizes.max_tokens)
+    return replace(
+        config,
+        square_side=sizes.square_side,
+        max_side=sizes.max_side,
+        max_tokens=sizes.max_tokens,
+    )
 
 
 def change(config: CarConfig, **values: Any) -> CarConfig:

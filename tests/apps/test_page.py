@@ -18,7 +18,12 @@ def test_the_page_introduces_itself(open_studio):
     studio = open_studio()
     page = studio.page
     assert page.title() == "Segment Studio"
-    assert page.get_by_role("tab").all_inner_texts() == ["Segment", "Personalize", "Degraded"]
+    assert page.get_by_role("tab").all_inner_texts() == [
+        "Segment",
+        "Personalize",
+        "Degraded",
+        "Text query",
+    ]
     assert "offline" in page.locator("#studio_title").inner_text()
     page.wait_for_function("document.querySelector('.device').innerText.includes('core')")
     assert page.locator(".example").count() >= 10

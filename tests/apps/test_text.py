@@ -18,12 +18,13 @@ from apps.suite.text.markup import answers_html, background_html, maps_html, ste
 from apps.suite.text.session import Asked, TextSession
 from apps.suite.text.words import add_lines, merge, tidy
 from core.car.choices import CLIPS, DEFAULT_PRESETS, word_lists
-from core.car.config import BACKGROUND_QUERIES
+from core.car.config import CarConfig
 from core.errors import ImageError, NothingFound, PromptError
 from core.models.catalogue import catalogue
 from core.settings import Settings, settings
 
 WORDS = ("cow", "pig", "tractor")
+OWN_BACKGROUND = CarConfig.embedded().background_queries
 DEFAULT = Asked.of("embedded", "embedded")
 # Every word stays, whatever the weights make of it; no word stays.
 KEEP = DEFAULT._replace(theta=0.0, presence_on=False)
@@ -134,7 +135,7 @@ def test_refused_text_goes_back_into_its_field_once(session):
 
 def test_background_words_are_edited_and_reset(session):
     do(session, "add-words", list="background", value="kitchen, table\nsnow")
-    assert session.background == (*BACKGROUND_QUERIES, "kitchen, table", "snow")
+    assert session.background == (*OWN_BACKGROUND, "kitchen, table", "snow")
     do(session, "remove-word", list="background", word="sky")
     assert "sky" not in session.background
     find(session)
@@ -142,7 +143,7 @@ def test_background_words_are_edited_and_reset(session):
     do(session, "clear-words", list="background")
     assert session.background == ()
     do(session, "reset-words")
-    assert session.background == BACKGROUND_QUERIES
+    assert session.background == OWN_BACKGROUND
 
 
 def test_what_is_wrong_is_said(session):
@@ -485,8 +486,19 @@ def test_another_set_of_models_brings_its_lists_and_presets():
     assert ("COCO, 80 names", "coco") in lists["choices"]
     inputs.use_list(session, "coco")
     assert len(session.words) == 80 and "person with clothes,people,human" in session.words
-    assert tuple(fields) == tuple(Asked.of("voc", "full"))[1:]
-    assert wiring.use_preset(session, "coco") == tuple(Asked.of("coco", "full"))[1:]
+    assert tuple(fields[:-1]) == tuple(Asked.of("voc", "full"))[1:]
+    assert session.background == CarConfig().background_queries
+    assert wiring.use_preset(session, "coco")[:-1] == tuple(Asked.of("coco", "full"))[1:]
+
+
+def test_background_words_follow_the_preset_until_they_are_edited(session):
+    assert session.background == OWN_BACKGROUND
+    find(session)
+    assert session.found.result.config.background_queries == OWN_BACKGROUND
+    assert "railroad" in wiring.use_preset(session, "voc")[-1]
+    do(session, "remove-word", list="background", word="railroad")
+    wiring.use_preset(session, "embedded")
+    assert "railroad" not in session.background and "river" in session.background
 
 
 def test_leaving_forgets_the_answer(session):

@@ -95,8 +95,8 @@ def _object_row(instance: Instance, is_current: bool) -> str:
         f'<td><input type="text" class="name" value="{name}" placeholder="Object {k}" '
         f'maxlength="{MOST_LABEL_CHARS}" data-do="rename" data-number="{k}" '
         f'data-focus="rename-{k}" aria-label="Name of object {k}"></td>'
-        f'<td class="number" title="{SCORE_KINDS[instance.score_kind]}">'
-        f"{say_score(instance.score)}</td>"
+        f'<td class="number"><span title="{SCORE_KINDS[instance.score_kind]}">'
+        f"{say_score(instance.score)}</span></td>"
         f'<td class="number" title="{instance.mask.area} px">{share:.1f} %</td>'
         f'<td class="actions"><button type="button" class="icon" data-do="toggle" '
         f'data-number="{k}" data-focus="toggle-{k}" aria-label="{hide} object {k}">{eye}</button>'

@@ -64,8 +64,11 @@ def begin(session: TextSession) -> None:
         session.notice = Notice("busy", "Waiting for the model…")
 
 
-def read_config(asked: Asked, background: tuple[str, ...], model_set: str) -> CarConfig:
+def read_config(asked: Asked, background: tuple[str, ...] | None, model_set: str) -> CarConfig:
     """Make the method's settings of the page's fields.
+
+    Args:
+        background: None: the preset's.
 
     Raises:
         PromptError: an unknown preset or visual prompt, or a number that is none or out of range.
@@ -81,7 +84,7 @@ def read_config(asked: Asked, background: tuple[str, ...], model_set: str) -> Ca
         box_threshold=float(asked.box),
         presence_threshold=float(asked.presence) if asked.presence_on else None,
         visual_prompts=tuple(asked.prompts or ()),
-        background_queries=background,
+        background_queries=config.background_queries if background is None else background,
         recurrence=bool(asked.recurrence),
         refine=bool(asked.refine),
         use_crf=bool(asked.crf),
@@ -187,7 +190,7 @@ def _put(session: TextSession, name: ListName, words: tuple[str, ...]) -> None:
     if name == "words":
         session.words = words
     else:
-        session.background = words
+        session.own_background = words
 
 
 def _add(session: TextSession, action: dict[str, Any]) -> None:
@@ -215,11 +218,11 @@ def _clear(session: TextSession, action: dict[str, Any]) -> None:
     if name == "words":
         replace_words(session, ())
     else:
-        session.background = ()
+        session.own_background = ()
 
 
 def _reset(session: TextSession, action: dict[str, Any]) -> None:
-    session.background = CarConfig().background_queries
+    session.own_background = None
 
 
 def _put_back(session: TextSession, action: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def background_html(session: TextSession) -> str:
     """The same for the background words."""
     reset = (
         '<button type="button" class="small" data-do="reset-words" data-list="background" '
-        'data-focus="reset-background">Reset to the published ones</button></div>'
+        'data-focus="reset-background">Reset to the preset</button></div>'
     )
     return _chips(session, "background", "Background words", session.background) + reset
 

@@ -12,7 +12,7 @@ from apps.suite.canvas import View
 from apps.suite.notices import Notice
 from apps.suite.segment.patch import Patch, stack
 from apps.suite.segment.session import SegmentSession
-from core.car.choices import CLIPS, config_of
+from core.car.choices import CLIPS, OWN, config_of
 from core.car.config import CarConfig
 from core.errors import NothingFound
 from core.models.catalogue import catalogue
@@ -150,7 +150,8 @@ class TextSession(SegmentSession):
 
     def __init__(self) -> None:
         self.words: tuple[str, ...] = ()
-        self.background: tuple[str, ...] = CarConfig().background_queries
+        self.preset = OWN
+        self.own_background: tuple[str, ...] | None = None  # None: the preset's
         self.former: tuple[str, ...] = ()  # what a ready list or an example took the place of
         # Text that goes back into the field of a list; the number tells a new one from a shown one.
         self.returned: dict[ListName, tuple[int, str]] = {}
@@ -181,6 +182,13 @@ class TextSession(SegmentSession):
     def model_set(self) -> str:
         """Whose CLIPs are asked."""
         return catalogue()[self.model].set
+
+    @property
+    def background(self) -> tuple[str, ...]:
+        """The background words: the visitor's own, or the preset's."""
+        if self.own_background is not None:
+            return self.own_background
+        return config_of(self.preset, self.model_set).background_queries
 
     def need_found(self) -> Found:
         """Return the answer. Raises NothingFound if there is none."""

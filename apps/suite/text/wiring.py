@@ -23,6 +23,7 @@ from apps.suite.segment import edits
 from apps.suite.services import Services
 from apps.suite.text import examples, inputs, work
 from apps.suite.text.downloads import write_files
+from apps.suite.text.markup import background_html
 from apps.suite.text.session import Asked, TextSession
 from apps.suite.text.show import (
     NOTHING,
@@ -138,8 +139,10 @@ def _wire_looks(parts: SimpleNamespace, services: Services) -> None:
 
 
 def use_preset(session: TextSession, preset: str) -> tuple[Any, ...]:
-    """What a preset sets the other fields to."""
-    return tuple(Asked.of(preset, session.model_set))[1:]
+    """What a preset sets the other fields to, and the background words."""
+    asked = Asked.of(preset, session.model_set)
+    session.preset = preset
+    return *asked[1:], background_html(session)
 
 
 def use_set(session: TextSession, model_id: str) -> tuple[Any, ...]:
@@ -155,10 +158,14 @@ def use_set(session: TextSession, model_id: str) -> tuple[Any, ...]:
 
 def _wire_presets(parts: SimpleNamespace, frame: Frame, fields: Sequence[Any]) -> None:
     """Let a preset set the fields, and another set of models offer its own."""
-    state = parts.state
-    parts.preset.input(use_preset, [state, parts.preset], fields[1:], queue=False, **PRIVATE)
+    state, preset_sets = parts.state, [*fields[1:], parts.background_words]
+    parts.preset.input(use_preset, [state, parts.preset], preset_sets, queue=False, **PRIVATE)
     frame.in_use.change(
-        use_set, [state, frame.in_use], [parts.word_list, *fields], queue=False, **PRIVATE
+        use_set,
+        [state, frame.in_use],
+        [parts.word_list, parts.preset, *preset_sets],
+        queue=False,
+        **PRIVATE,
     )
 
 

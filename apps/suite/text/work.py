@@ -30,7 +30,7 @@ def find(session: TextSession, asked: Asked, *, anyway: bool = False) -> Iterato
 
         with session.lock:
             picture, words = session.need_picture(), inputs.need_words(session)
-            config = inputs.read_config(asked, session.background, session.model_set)
+            config = inputs.read_config(asked, session.own_background, session.model_set)
             model_set, sam = session.model_set, session.sam if asked.sam else None
             phrases = session.mode == "phrases"
         if anyway:

@@ -142,7 +142,8 @@ def test_presets_at_the_size_of_their_models():
         assert set(preset_titles(model_set)) >= PRESETS.keys()
         for name in preset_titles(model_set):
             own = CarConfig.embedded() if model_set == "embedded" else CarConfig()
-            assert config_of(name, model_set).max_side == own.max_side
+            config = config_of(name, model_set)
+            assert (config.max_side, config.square_side) == (own.max_side, own.square_side)
     coco = config_of("coco", "embedded")
     assert coco.mask_threshold == PRESETS["coco"].config.mask_threshold
     assert config_of("context", "full") == config_of("pascal_context", "full")
