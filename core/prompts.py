@@ -19,7 +19,7 @@ from core.settings import Settings, settings
 
 FOREGROUND, BACKGROUND = 1, 0
 
-_MAX_JSON_CHARS = 100_000  # far above 50 points or 20 queries written out
+_MAX_JSON_CHARS = 100_000  # far above 50 points or 100 queries written out
 
 
 @dataclass(frozen=True, eq=False)

@@ -210,7 +210,7 @@ def test_text_queries(value, expected):
     [
         (None, "type at least one"),
         (" , ,", "type at least one"),
-        ([str(k) for k in range(21)], "21 queries; the limit is 20"),
+        ([str(k) for k in range(101)], "101 queries; the limit is 100"),
         (["a" * 101], "101 characters; the limit is 100"),
         ([1], "must be text"),
         (5, "list of words"),

@@ -339,8 +339,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """An engine with an embedded CLIP and two published ones, all of them tiny."""
     entries = [
         clip_entry("clip_embedded", "embedded", "segment-studio-vit-tiny"),
-        clip_entry("clip_b", "full", "ViT-B-16-quickgelu"),
-        clip_entry("clip_l", "full", "ViT-L-14-quickgelu"),
+        clip_entry("clip_vit_b_16", "full", "ViT-B-16-quickgelu"),
+        clip_entry("clip_vit_l_14", "full", "ViT-L-14-quickgelu"),
     ]
     known = car_run.catalogue() | {entry.id: entry for entry in entries}
     monkeypatch.setattr(car_run, "catalogue", lambda: known)
@@ -377,21 +377,23 @@ def args_of(folder: Path, name: str, **changes: Any) -> argparse.Namespace:
 def test_a_published_generator_takes_the_published_classifier(engine: FakeEngine) -> None:
     model = tiny.tiny_clip()
     for asked, lent in (
-        ({"model": "clip_b"}, ["clip_l"]),
-        ({"model": "clip_l"}, []),
-        ({"model": "clip_b", "classifier": "clip_embedded"}, ["clip_embedded"]),
+        ({"model": "clip_vit_b_16"}, ["clip_vit_l_14"]),
+        ({"model": "clip_vit_l_14"}, []),
+        ({"model": "clip_vit_b_16", "classifier": "clip_embedded"}, ["clip_embedded"]),
         ({}, []),
     ):
         engine.lent.clear()
         with car_run.classifier_of(model, args_of(Path(), "voc", **asked), PRESETS["voc"]) as one:
             assert engine.lent == lent and (one is model) == (not lent)
-    with car_run.classifier_of(model, args_of(Path(), "x", model="clip_l"), PRESETS["refcoco"]):
-        assert engine.lent == ["clip_b"], "RefCOCO's published figures are with ViT-B/16"
+    with car_run.classifier_of(
+        model, args_of(Path(), "x", model="clip_vit_l_14"), PRESETS["refcoco"]
+    ):
+        assert engine.lent == ["clip_vit_b_16"], "RefCOCO's published figures are with ViT-B/16"
 
 
 def test_settings_are_the_models_or_the_data_sets() -> None:
     preset = PRESETS["coco"]
-    published = clip_entry("clip_b", "full", "ViT-B-16-quickgelu")
+    published = clip_entry("clip_vit_b_16", "full", "ViT-B-16-quickgelu")
     assert car_run.settings_of(published, preset) == preset.config
     assert car_run.settings_of(published) == CarConfig()
     embedded = clip_entry("clip_embedded", "embedded", "segment-studio-vit-tiny")
