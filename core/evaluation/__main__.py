@@ -26,6 +26,7 @@ from core.settings import settings
 
 if TYPE_CHECKING:
     from core.clip.model import ClipModel
+    from core.pixellm.chat_model import ChatModel
     from core.robustsam.predictor import RobustPredictor
 
 STICKER_DATA = "sticker world, held-out objects, 256 px"
@@ -42,6 +43,12 @@ def _as_clip(entry: Entry, clip: Any) -> ClipModel:
     from core.clip.build import with_tokenizer
 
     return with_tokenizer(entry, clip)
+
+
+def _as_chat(entry: Entry, network: Any) -> ChatModel:
+    from core.pixellm.build import with_tokenizer
+
+    return with_tokenizer(entry, network)
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--format",
         help="of --data: coco, labels (images/ and masks/), perseg, davis, for RobustSAM "
-        f"{', '.join(LAYOUTS)}, or for CaR voc, context, coco_object, coco_stuff, ade20k, "
-        "refcoco, ref_davis",
+        f"{', '.join(LAYOUTS)}, for CaR voc, context, coco_object, coco_stuff, ade20k, "
+        "refcoco, ref_davis, or for PixelLM muse, reasonseg, refcoco, multi_refcoco",
     )
-    parser.add_argument("--split", help="car: of --data, such as testA or google/val")
+    parser.add_argument("--split", help="car, pixellm: of --data, such as testA or google/val")
     parser.add_argument("--classifier", help="car: catalogue id of the CLIP that scores")
     parser.add_argument("--sam", help="car: catalogue id of a SAM, to snap masks of --data to")
     parser.add_argument(
@@ -342,6 +349,19 @@ def _car_table(details: dict[str, Any]) -> str:
     return table(details["beside"]) if "beside" in details else semantic_table()
 
 
+def _pixellm(model: ChatModel, args: argparse.Namespace) -> Results:
+    from core.evaluation.pixellm_run import run_pixellm
+
+    return run_pixellm(model, args)
+
+
+def _pixellm_table(details: dict[str, Any]) -> str:
+    """Published figures, of a data set beside ours."""
+    from core.evaluation.pixellm_published import all_tables, table
+
+    return table(details["beside"]) if "beside" in details else all_tables()
+
+
 PROTOCOLS: dict[str, Protocol] = {
     "sam": Protocol(_sam, 500),
     "edges": Protocol(_edges, 100),
@@ -352,6 +372,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "robustsam-prior": Protocol(_robustsam_prior, 60, "robustsam_embedded"),
     "clip": Protocol(_clip, 4, "clip_embedded", hand_over=_as_clip, data=KNOWN_DATA),
     "car": Protocol(_car, 100, "clip_embedded", _car_table, _as_clip, KNOWN_DATA),
+    "pixellm": Protocol(_pixellm, 150, "pixellm_embedded", _pixellm_table, _as_chat, KNOWN_DATA),
 }
 
 

@@ -13,6 +13,8 @@ PositionTable = Literal["correct", "reference"]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+CLIP_MEAN = (122.7709383, 116.7460125, 104.09373615)
+CLIP_STD = (68.5005327, 66.6321579, 70.3231630)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class VisionConfig:
             that the published PixelLM was trained with; "correct" keeps the first row apart.
         feature_layers: which hidden states are the L scales, deepest first; index k is the
             output of block k, negative ones count from the last block's.
+        activation: transformers' name of the blocks' activation; "gelu" is the exact one.
     """
 
     image_size: int = 448
@@ -38,6 +41,7 @@ class VisionConfig:
     trained_size: int = 336
     position_table: PositionTable = "correct"
     feature_layers: tuple[int, ...] = (-2, -11)
+    activation: str = "quick_gelu"
 
     def __post_init__(self) -> None:
         if self.image_size % (2 * self.patch_size):
@@ -169,26 +173,28 @@ class PixelLMConfig:
 
     @classmethod
     def embedded(cls, vocab_size: int = 2048) -> PixelLMConfig:
-        """Sizes for a model that two CPU cores can run and train, about 10 M parameters.
+        """Sizes for a model that two CPU cores can run and train, about 7 M parameters.
 
-        No block and no token that is never read; the shallow features come from about 60 % of
-        the depth, as in the published model.
+        The image tower is that of the embedded CLIP, so that its weights can begin there. No token
+        that is never read; the shallow features come from half of the depth, roughly as in the
+        published model.
         """
         return cls(
             vision=VisionConfig(
-                image_size=256,
-                trained_size=256,
-                patch_size=16,
-                hidden_size=256,
+                image_size=128,
+                trained_size=96,
+                patch_size=8,
+                hidden_size=192,
                 intermediate_size=768,
-                num_layers=5,
-                num_heads=4,
-                feature_layers=(5, 3),
+                num_layers=6,
+                num_heads=3,
+                feature_layers=(6, 3),
+                activation="gelu",
             ),
             language=LanguageConfig(
                 vocab_size=vocab_size,
-                hidden_size=256,
-                intermediate_size=640,
+                hidden_size=192,
+                intermediate_size=512,
                 num_layers=5,
                 num_heads=4,
                 max_position_embeddings=512,
@@ -199,6 +205,8 @@ class PixelLMConfig:
             ),
             learned_fusion=True,
             template="plain",
+            pixel_mean=CLIP_MEAN,
+            pixel_std=CLIP_STD,
         )
 
     @classmethod

@@ -132,23 +132,34 @@ class PixelLM(nn.Module):
         vectors = self.text_hidden_fcs[0](states.float())
         return vectors.unflatten(1, (self.config.scales, self.config.tokens_per_scale))
 
+    def prompts(self, states: Tensor) -> Tensor:
+        """The pixel decoder's prompts, one for each scale, (K, L, C), from states (K, L·N, D)."""
+        return self.fusion.fuse_tokens(self.codebook_vectors(states))
+
     def scale_logits(self, states: Tensor, decoder_features: Sequence[Tensor]) -> list[Tensor]:
         """Mask logits (K, 1, h_l, w_l) of each scale for states (K, L·N, D).
 
         Args:
             decoder_features: of one picture (1, …), or a row for each target (K, …).
         """
-        return self.mask_decoder(
-            decoder_features,
-            self.fusion.fuse_tokens(self.codebook_vectors(states)),
-            self.prompt_encoder.get_dense_pe(),
-            self.prompt_encoder.no_mask_embed.weight,
-        )
+        return self._scale_logits(self.prompts(states), decoder_features)
 
     def decode(self, states: Tensor, decoder_features: Sequence[Tensor]) -> Tensor:
         """Fused mask logits (K, h, w) of targets; arguments as of ``scale_logits``."""
-        masks = self.scale_logits(states, decoder_features)
+        return self.decode_prompts(self.prompts(states), decoder_features)
+
+    def decode_prompts(self, prompts: Tensor, decoder_features: Sequence[Tensor]) -> Tensor:
+        """As ``decode``, from prompts (K, L, C)."""
+        masks = self._scale_logits(prompts, decoder_features)
         return fuse_masks(masks, self.fusion.scale_weights(self.device))
+
+    def _scale_logits(self, prompts: Tensor, decoder_features: Sequence[Tensor]) -> list[Tensor]:
+        return self.mask_decoder(
+            decoder_features,
+            prompts,
+            self.prompt_encoder.get_dense_pe(),
+            self.prompt_encoder.no_mask_embed.weight,
+        )
 
 
 def build_language_model(config: LanguageConfig) -> LlamaForCausalLM:

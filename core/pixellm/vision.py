@@ -34,6 +34,7 @@ class VisionTower(nn.Module):
                 num_attention_heads=config.num_heads,
                 image_size=config.image_size,
                 patch_size=config.patch_size,
+                hidden_act=config.activation,
             )
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from core.settings import settings
 from core.training.run import RunConfig
 
-NAMES = ("sam", "robustsam", "clip")
+NAMES = ("sam", "robustsam", "clip", "pixellm", "diffusion")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--start-from", type=Path, help="begin with these exported weights")
     parser.add_argument("--seed", type=int, default=RunConfig.seed, help="of scenes and prompts")
     parser.add_argument("--learning-rate", type=float, default=RunConfig.learning_rate)
+    parser.add_argument("--matrix-rate", type=float, default=RunConfig.matrix_rate, help="Muon's")
+    parser.add_argument("--warmup-steps", type=int, default=RunConfig.warmup_steps)
     args = parser.parse_args(arguments)
     config = RunConfig(
         out=args.out or Path("runs") / args.name,
@@ -33,6 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
         start_from=args.start_from,
         seed=args.seed,
         learning_rate=args.learning_rate,
+        matrix_rate=args.matrix_rate,
+        warmup_steps=args.warmup_steps,
         threads=args.threads,
     )
     path = importlib.import_module(f"core.training.{args.name}").train(config, args.data)

@@ -57,29 +57,32 @@ class Stage(NamedTuple):
     """A part of the training: its end as a share of the time, and its pictures.
 
     ``recoloured`` is the share of objects in any hue at all, ``prompted`` the share of pictures
-    with a visual prompt.
+    with a visual prompt, ``redrawn`` the share of those drawn as if by another hand.
     """
 
     end: float
     recoloured: float
     prompted: float
+    redrawn: float
     views: tuple[Views, ...]
 
 
 # What is learned from sixteen patches in three minutes takes an hour in scenes: an object is named
 # first, and looked for afterwards.
 STAGES = (
-    Stage(0.12, 0.0, 0.0, (Views(32, 1.0, 224, 1, 0.6, 1.1),)),
+    Stage(0.12, 0.0, 0.0, 0.0, (Views(32, 1.0, 224, 1, 0.6, 1.1),)),
     Stage(
         0.3,
         0.1,
         0.0,
+        0.3,
         (Views(32, 0.3, 224, 1, 0.6, 1.1), Views(48, 0.7, 112, 2, 0.5, 1.05)),
     ),
     Stage(
         0.55,
         0.3,
         0.1,
+        0.5,
         (Views(48, 0.3, 112, 2, 0.5, 1.05), Views(64, 0.5, 64, 3, 0.4, 1.0))
         + (Views(96, 0.2, 28, 3, 0.35, 0.9),),
     ),
@@ -87,6 +90,7 @@ STAGES = (
         1.0,
         0.3,
         0.3,
+        0.5,
         (Views(64, 0.25, 64, 2, 0.4, 1.05), Views(96, 0.4, 28, 3, 0.3, 0.9))
         + (Views(128, 0.2, 18, 4, 0.25, 0.8), Views(192, 0.15, 8, 5, 0.2, 0.7)),
     ),
@@ -360,6 +364,7 @@ class MixedSizes:
                 seed=seed + one.size,
                 prompted_share=stage.prompted,
                 recoloured_share=stage.recoloured,
+                redrawn_share=stage.redrawn,
             )
             for one in stage.views
         ]
@@ -398,6 +403,7 @@ def train(run_config: RunConfig, data: Path, training: ClipTraining | None = Non
 
 def export(run: TrainingRun, training: ClipTraining) -> Path:
     """Write weights and card, which says what the model knows."""
+    begun = f" --start-from {run.config.start_from}" if run.config.start_from else ""
     card = {
         "id": "clip_embedded",
         "license": "Apache-2.0",
@@ -406,7 +412,8 @@ def export(run: TrainingRun, training: ClipTraining) -> Path:
         "knows": [item.name for item in known_objects()],
         "training": {
             "command": f"python -m core.training clip --minutes {run.config.minutes:g} "
-            f"--learning-rate {run.config.learning_rate:g}",
+            f"--learning-rate {run.config.learning_rate:g} "
+            f"--matrix-rate {run.config.matrix_rate:g}{begun}",
             "data": "sticker world: objects of the table that are no test objects, every art "
             f"style but the held-out one ({HELD_OUT_STYLE})",
             **asdict(training),

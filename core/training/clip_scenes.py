@@ -19,6 +19,7 @@ from core.stickers.atlas import Atlas
 from core.stickers.colours import COLOURS, DOMINANT_SHARE, colour_shares
 from core.stickers.objects import ObjectType, load_objects
 from core.stickers.scenes import Cast, SceneConfig, SceneGenerator, Scenes
+from core.training.clip_redraw import redraw
 
 SEEN = 0.25  # visible share of an object that counts as being in the picture
 PROMPTS = ("blur", "grey", "blur and grey", "ellipse", "ellipse and blur")
@@ -70,6 +71,7 @@ class LabelledSceneGenerator:
     Args:
         prompted_share: of the pictures, those with a visual prompt.
         recoloured_share: of the objects, those in any hue at all.
+        redrawn_share: of the pictures, those drawn as if by another hand.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class LabelledSceneGenerator:
         seed: int,
         prompted_share: float = 0.0,
         recoloured_share: float = RECOLOURED_SHARE,
+        redrawn_share: float = 0.0,
         test_photos: bool = False,
     ) -> None:
         known, classes = known_sprites(atlas, sprites)
@@ -93,6 +96,7 @@ class LabelledSceneGenerator:
         self.draw = random.Random(seed)
         self.prompted_share = prompted_share
         self.recoloured_share = recoloured_share
+        self.redrawn_share = redrawn_share
 
     def batch(self, count: int) -> LabelledScenes:
         """Draw ``count`` scenes of different objects each."""
@@ -102,7 +106,8 @@ class LabelledSceneGenerator:
 
     def batch_of(self, rows: list[list[int]]) -> LabelledScenes:
         """Draw a scene of each list of known objects, given by their rows, back to front."""
-        return self.label(self.scenes.compose(self._cast(rows)))
+        scenes = self.scenes.compose(self._cast(rows))
+        return self.label(redraw(scenes, self.redrawn_share, self.scenes.random))
 
     def _cast(self, rows: list[list[int]]) -> Cast:
         draw = self.draw

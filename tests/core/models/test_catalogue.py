@@ -68,6 +68,7 @@ def test_builders_can_be_imported_and_take_the_configurations():
     from core.clip.build import build_clip
     from core.clip.model import ClipModel
     from core.engine.engine import resolve_builder
+    from core.pixellm.build import entry_config
     from core.robustsam.build import compared_sam
     from core.sam.config import SamConfig
 
@@ -78,6 +79,8 @@ def test_builders_can_be_imported_and_take_the_configurations():
         elif entry.method == "clip":
             with torch.device("meta"):
                 assert ClipModel(build_clip(entry.config["model"]), len).patch_size in (8, 14, 16)
+        elif entry.method == "pixellm":
+            assert entry_config(entry).scales == 2
         else:
             assert compared_sam(entry) in catalogue()
             SamConfig.from_dict(entry.config.get("sam", {}))

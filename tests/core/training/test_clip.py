@@ -29,7 +29,10 @@ from core.training.run import RunConfig
 
 VIEW = training.Views(96, 1.0, 4, max_objects=2, min_scale=0.3, max_scale=0.8)
 SMALL = training.ClipTraining(
-    stages=(training.Stage(0.5, 0.0, 0.0, (VIEW,)), training.Stage(1.0, 0.3, 0.3, (VIEW,)))
+    stages=(
+        training.Stage(0.5, 0.0, 0.0, 0.0, (VIEW,)),
+        training.Stage(1.0, 0.3, 0.3, 0.5, (VIEW,)),
+    )
 )
 
 
@@ -91,6 +94,21 @@ def test_a_prompted_picture_is_about_one_object(
     assert (prompted.subject.sum(dim=1) == shown.long()).all()
     assert torch.equal(plain.instance_ids, prompted.instance_ids)
     assert (plain.images != prompted.images).flatten(1).any(dim=1)[shown].all()
+
+
+def test_a_redrawn_picture_shows_the_same_objects_elsewhere(
+    scenes: Callable[..., LabelledSceneGenerator],
+) -> None:
+    drawn, redrawn, again = (scenes(redrawn_share=share).batch(4) for share in (0.0, 1.0, 1.0))
+    assert torch.equal(redrawn.images, again.images), "a seed draws one series"
+    assert not torch.equal(drawn.instance_ids, redrawn.instance_ids)
+    assert torch.equal(drawn.classes[0], redrawn.classes[0])
+    before, after = ((one.instance_ids > 0).float().mean() for one in (drawn, redrawn))
+    assert after == pytest.approx(before, rel=0.5)
+    # An object keeps its colour where it went: ids move with their pixels.
+    for one in (drawn, redrawn):
+        inside = one.images.float().std(dim=1)[one.instance_ids > 0].mean()
+        assert inside > one.images.float().std(dim=1)[one.instance_ids == 0].mean()
 
 
 @pytest.mark.parametrize("kind", ["blur", "grey"])
