@@ -8,6 +8,7 @@ Pictures come in several sizes, so that its position table may be resized, as Ca
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -403,7 +404,9 @@ def train(run_config: RunConfig, data: Path, training: ClipTraining | None = Non
 
 def export(run: TrainingRun, training: ClipTraining) -> Path:
     """Write weights and card, which says what the model knows."""
-    begun = f" --start-from {run.config.start_from}" if run.config.start_from else ""
+    start = run.config.start_from
+    begun = f" --start-from {start}" if start else ""
+    before = json.loads(start.with_suffix(".json").read_text("utf-8"))["training"] if start else {}
     card = {
         "id": "clip_embedded",
         "license": "Apache-2.0",
@@ -416,6 +419,7 @@ def export(run: TrainingRun, training: ClipTraining) -> Path:
             f"--matrix-rate {run.config.matrix_rate:g}{begun}",
             "data": "sticker world: objects of the table that are no test objects, every art "
             f"style but the held-out one ({HELD_OUT_STYLE})",
+            **({"before": before["command"]} if start else {}),
             **asdict(training),
         },
     }

@@ -213,7 +213,7 @@ def _casually(exchange: Exchange, draw: random.Random) -> Exchange:
     if draw.random() < CASUAL:
         question = question.lower()
     if draw.random() < CASUAL:
-        question = question.rstrip("?.")
+        question = question.rstrip("?.") or question
     return Exchange(**{**exchange.__dict__, "question": question})
 
 

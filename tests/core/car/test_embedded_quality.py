@@ -42,7 +42,7 @@ def read(name: str) -> tuple[np.ndarray, np.ndarray]:
     return image, np.asarray(Image.open(FOLDER / f"{name}.png"))
 
 
-@pytest.mark.parametrize(("sheet", "least"), [("seen_styles", 0.85), ("held_style", 0.48)])
+@pytest.mark.parametrize(("sheet", "least"), [("seen_styles", 0.88), ("held_style", 0.45)])
 def test_single_objects_are_named(clip: ClipModel, sheet: str, least: float) -> None:
     sheet_image = torch.from_numpy(np.array(Image.open(FOLDER / f"{sheet}.jpg")))
     rows, columns = (length // SIZE for length in sheet_image.shape[:2])
@@ -64,7 +64,7 @@ def test_words_in_scenes_are_found_and_wrong_ones_dropped(clip: ClipModel) -> No
     figures = car.word_figures(car.evaluate_words(clip, clip, scenes, configs))
     assert figures["miou"] >= 0.5
     assert figures["recurrence_gain"] >= 0.1
-    assert figures["word_f1"] >= 0.75
+    assert figures["word_f1"] >= 0.8
 
 
 def test_phrases_find_their_object(clip: ClipModel) -> None:
@@ -74,4 +74,4 @@ def test_phrases_find_their_object(clip: ClipModel) -> None:
         for image, labels in [read(name)]
     ]
     config = replace(CarConfig.embedded(), templates=(), presence_threshold=None)
-    assert car.evaluate_phrases(clip, clip, scenes, config).figures()["referring_iou"] >= 0.4
+    assert car.evaluate_phrases(clip, clip, scenes, config).figures()["referring_iou"] >= 0.45
