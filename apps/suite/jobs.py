@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from core.engine import CancelToken
 
 T = TypeVar("T")
+R = TypeVar("R")
 S = TypeVar("S", bound=Session)
 Progress = Callable[[float, str], None]
 
@@ -49,7 +50,7 @@ def run_job(
     thread = threading.Thread(target=target, daemon=True)
     thread.start()
     try:
-        while (report := reports.get()) is not None:
+        while (report := _newest(reports)) is not None:
             yield report
     except GeneratorExit:
         token.cancel()
@@ -58,6 +59,21 @@ def run_job(
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def _newest(reports: queue.SimpleQueue[R | None]) -> R | None:
+    """Wait for a report, and skip those that newer ones have outrun: a slow page must not lag.
+
+    The last one is not skipped for the end.
+    """
+    report = reports.get()
+    while report is not None and not reports.empty():
+        newer = reports.get()
+        if newer is None:
+            reports.put(None)
+            break
+        report = newer
+    return report
 
 
 def _put_notice(session: Session, notice: Notice) -> None:

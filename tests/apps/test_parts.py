@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
+import threading
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -93,8 +95,6 @@ def test_a_session_is_its_visitors_own_and_leaves_nothing(tmp_path, monkeypatch)
 
 
 def test_an_upload_that_came_again_is_not_deleted(tmp_path):
-    import os
-
     session = SegmentSession()
     upload = tmp_path / "same.png"
     upload.write_bytes(b"x")
@@ -114,6 +114,24 @@ def test_a_job_reports_and_returns():
     with pytest.raises(StopIteration) as end:
         next(job)
     assert end.value.value == 7
+
+
+def test_a_slow_listener_hears_the_newest_report():
+    told, go_on = threading.Event(), threading.Event()
+
+    def work(report):
+        report(0.1, "first")
+        go_on.wait(10)
+        for tenth in range(2, 10):
+            report(tenth / 10, f"{tenth}")
+        told.set()
+        return 7
+
+    job = run_job(work, CancelToken())
+    assert next(job) == (0.1, "first")
+    go_on.set()
+    assert told.wait(10)
+    assert list(job) == [(0.9, "9")]
 
 
 def test_a_job_passes_its_error_on_and_stops_when_closed():

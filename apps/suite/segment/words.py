@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from apps.suite.notices import Notice, say_seconds
@@ -72,8 +72,15 @@ def _by_car(job: Job, words: TextQueries) -> Segmentation:
     from core.car import serving
 
     model_set = catalogue()[job.model].set
-    image, stop = job.picture.image, {"cancel": job.token, "progress": job.report}
-    return serving.find_words(job.engine, model_set, image, words, **stop).result.segmentation
+    found = serving.find_words(
+        job.engine,
+        model_set,
+        job.picture.image,
+        words,
+        cancel=job.token,
+        progress=job.report,
+    )
+    return found.result.segmentation
 
 
 def _say_missing(start: str, dropped: tuple[Dropped, ...]) -> str:
@@ -87,6 +94,6 @@ def _say_missing(start: str, dropped: tuple[Dropped, ...]) -> str:
     return f"{start}: {', '.join(named)}{more}." if named else f"{start}."
 
 
-def _quote(words: TextQueries) -> str:
+def _quote(words: Sequence[str]) -> str:
     shown = ", ".join(f"“{word[:30]}”" for word in words[:MOST_NAMED])
     return shown + (f" and {len(words) - MOST_NAMED} more" if len(words) > MOST_NAMED else "")
