@@ -36,6 +36,7 @@ class Settings:
     max_boxes: int = 20
     max_queries: int = 100
     max_query_chars: int = 100
+    max_new_tokens: int = 512  # of an answer in the chat
 
     max_test_images: int = 20  # pictures that one call looks for an object in
     max_test_pixels: int = 40_000_000  # of all of them together, as long as a visitor stays

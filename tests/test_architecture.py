@@ -34,8 +34,8 @@ ALLOWED = {
     "persam": BASE | PICTURES | {"sam"},
     "robustsam": BASE | PICTURES | {"sam", "degradations"},
     "car": BASE | PICTURES | {"sam", "clip", "stickers"},  # the object table: what our CLIP knows
-    "pixellm": BASE,
-    "dreambooth": BASE | {"persam"},
+    "pixellm": BASE | PICTURES,
+    "dreambooth": BASE | PICTURES | {"persam"},
     **{part: CORE for part in COMMANDS},
 }
 APPS = {

@@ -10,7 +10,8 @@ checksum decides, so the publisher's own address serves as well. MobileSAM comes
 repository at a fixed commit; the commit of its copies on the hub could not be established.
 RobustSAM's files are named by their publisher's page, CLIP's by open_clip's list of weights;
 neither their checksums nor a commit are in any public record, so they are taken as the repository
-serves them (and read as tensors only).
+serves them (and read as tensors only). The same holds for PixelLM's, which are many: their entry
+names config.json, and the memory of the smallest form that they can be loaded in.
 """
 
 from __future__ import annotations

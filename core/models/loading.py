@@ -283,6 +283,8 @@ def _what(entry: Entry) -> str:
 
 
 def _what_to_do(entry: Entry) -> str:
+    if entry.file_name == "config.json":  # a model of many files
+        return f"use the embedded models, or bring {entry.repo} into the Hugging Face cache"
     return (
         f"use the embedded models, or put {entry.file_name} into the folder `checkpoints` of "
         "PyTorch's hub cache"

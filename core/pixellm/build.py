@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from core.errors import ModelUnavailable
-from core.models.loading import load_weights
+from core.models.loading import find_local, load_weights
 from core.pixellm.chat_model import ChatModel
 from core.pixellm.config import LanguageConfig, PixelLMConfig, VisionConfig
 from core.pixellm.model import PixelLM
@@ -62,9 +62,18 @@ def with_tokenizer(entry: Entry, network: PixelLM) -> ChatModel:
     Raises:
         ModelUnavailable: the tokenizer is missing or of another model.
     """
-    path = Path(entry.file).with_name(entry.config["tokenizer"])
-    tokenizer = load_tokenizer(path, network.config)
+    tokenizer = load_tokenizer(_tokenizer_path(entry), network.config)
     return ChatModel(network, tokenizer, id=entry.id, model_set=entry.set)
+
+
+def _tokenizer_path(entry: Entry) -> Path:
+    """A file beside the weights, or the folder of a published model."""
+    if "tokenizer" in entry.config:
+        return Path(entry.file).with_name(entry.config["tokenizer"])
+    config_file = find_local(entry)
+    if config_file is None:
+        raise ModelUnavailable(f"The files of {entry.title} are gone: load it again.")
+    return config_file.parent
 
 
 def entry_config(entry: Entry) -> PixelLMConfig:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from core.engine.device import MIB, describe, free_memory_mib
+from core.engine.device import MIB, describe, free_memory_mib, pick_device
 from core.errors import ModelUnavailable
 from core.models.loading import read_state_dict
 from core.pixellm.build import (
     build_on_meta,
     config_of_published,
+    entry_config,
     map_published,
     restore_buffers,
 )
@@ -27,10 +29,15 @@ from core.pixellm.chat_model import ChatModel
 from core.pixellm.config import PixelLMConfig
 from core.pixellm.model import PixelLM
 from core.pixellm.tokenizer import load_tokenizer
+from core.settings import settings
 
+if TYPE_CHECKING:
+    from core.models.catalogue import Entry
+
+Size = Literal["7B", "13B"]
 Quantization = Literal["8bit", "4bit"]
 
-REPOSITORIES = {"7B": "maverickrzw/PixelLM-7B", "13B": "maverickrzw/PixelLM-13B"}
+REPOSITORIES: dict[Size, str] = {"7B": "maverickrzw/PixelLM-7B", "13B": "maverickrzw/PixelLM-13B"}
 SUBFOLDER = "hf_model"  # the repository itself has no config.json
 CLIP_REPOSITORY = "openai/clip-vit-large-patch14-336"
 
@@ -45,6 +52,42 @@ FLOAT32_PARTS = (
 # Of the language model only linear layers of its blocks are quantised.
 BITS: dict[Quantization, float] = {"8bit": 8.0, "4bit": 4.127}
 WORKING_MIB = 2048  # cache of a long conversation, activations
+
+
+def build_from_entry(entry: Entry, state_dict: dict[str, Tensor]) -> PixelLM:
+    """Load the catalogue's ``entry``, a published model, onto the device of the settings.
+
+    Quantised as little as its memory allows; what is missing is downloaded once that is known.
+
+    Args:
+        state_dict: not used; the entry's file is config.json, and there are many others.
+
+    Raises:
+        ModelUnavailable: there is too little memory, or a file cannot be had.
+    """
+    device = pick_device(settings.device)
+    quantization = check_entry(entry, device)
+    size = next(size for size, repository in REPOSITORIES.items() if repository == entry.repo)
+    folder, clip_file = download_published(size)
+    return load_published(folder, clip_file, device=device, quantization=quantization).network
+
+
+def check_entry(entry: Entry, device: torch.device) -> Quantization | None:
+    """How an entry is to be quantised here. Raises ModelUnavailable if it is too large."""
+    config = entry_config(entry)
+    quantization = least_quantization(config, device)
+    check_memory(entry.title, config, device, dtype=torch.bfloat16, quantization=quantization)
+    return quantization
+
+
+def least_quantization(config: PixelLMConfig, device: torch.device) -> Quantization | None:
+    """The least quantisation with which a model fits; None also where none can be had."""
+    if device.type != "cuda" or find_spec("bitsandbytes") is None:
+        return None
+    free = free_memory_mib(device)
+    kinds: tuple[Quantization | None, ...] = (None, "8bit", "4bit")
+    fitting = (kind for kind in kinds if memory_mib(config, torch.bfloat16, kind) <= free)
+    return next(fitting, None)
 
 
 def load_published(
@@ -193,7 +236,7 @@ def quantize(blocks: nn.Module, quantization: Quantization, dtype: torch.dtype) 
                 setattr(parent, name, _quantized_linear(layer, quantization, dtype))
 
 
-def download_published(size: Literal["7B", "13B"]) -> tuple[Path, Path]:
+def download_published(size: Size) -> tuple[Path, Path]:
     """Fetch a published model into the Hugging Face cache; (folder, CLIP's file).
 
     Raises:
@@ -202,8 +245,11 @@ def download_published(size: Literal["7B", "13B"]) -> tuple[Path, Path]:
     from huggingface_hub import hf_hub_download, snapshot_download
 
     try:
-        root = snapshot_download(REPOSITORIES[size], allow_patterns=[f"{SUBFOLDER}/*"])
-        clip_file = hf_hub_download(CLIP_REPOSITORY, "pytorch_model.bin")
+        here = not settings.allow_download
+        root = snapshot_download(
+            REPOSITORIES[size], allow_patterns=[f"{SUBFOLDER}/*"], local_files_only=here
+        )
+        clip_file = hf_hub_download(CLIP_REPOSITORY, "pytorch_model.bin", local_files_only=here)
     except Exception as error:  # those of httpx, hf_xet and the file system
         raise ModelUnavailable(
             f"PixelLM-{size} could not be downloaded ({type(error).__name__}): check network and "

@@ -34,6 +34,7 @@ GONE = {
     "personalize": "Drop a picture of your object",
     "degraded": "Drop a bad picture",
     "text": "Drop a picture into the frame",
+    "chat": "Drop a picture into the frame",
 }
 
 SQUARE = (120, 80, 200, 160)  # x0, y0, x1, y1 of the orange square in `square_picture`

@@ -119,6 +119,23 @@ def take_text(browser: Browser, server: Server) -> None:
     studio.close()
 
 
+def take_chat(browser: Browser, server: Server) -> None:
+    """Ask two of an example's questions, and keep the conversation."""
+    looks = {"color_scheme": "light", "reduced_motion": "reduce"}
+    studio = Studio(browser, server, tab="chat", viewport=SIZE, **looks)
+    studio.page.click("#chat_example_1")
+    studio.wait("ready: Picture read in")
+    for count in (1, 2):
+        studio.page.click("#chat_suggestions button >> nth=0")
+        studio.page.wait_for_selector(f"#chat_log .said >> nth={count - 1}")
+        studio.wait("Answered in")
+    studio.page.evaluate("document.fonts.ready")
+    studio.page.evaluate("scrollTo(0, 0)")
+    studio.page.mouse.move(5, 5)
+    save(studio.page.screenshot(animations="disabled"), FOLDER / "chat.png")
+    studio.close()
+
+
 def draw_examples() -> Image.Image:
     """Two tiles for each example, the answer to a click and to a box; two examples a row."""
     rows = []
@@ -174,6 +191,7 @@ def main() -> None:
             take_personalize(browser, Server(url, Path(folder)))
             take_degraded(browser, Server(url, Path(folder)))
             take_text(browser, Server(url, Path(folder)))
+            take_chat(browser, Server(url, Path(folder)))
             browser.close()
 
 

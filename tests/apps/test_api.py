@@ -121,6 +121,20 @@ ENDPOINTS = {
         },
         ["overlay", "record", "archive"],
     ),
+    "/chat_segment": (
+        {
+            "image": "–",
+            "message": "",
+            "history": [],
+            "temperature": 0,
+            "max_new_tokens": 512,
+            "seed": 0,
+            "style": "as_asked",
+            "mask_threshold": 0,
+            "model": "embedded",
+        },
+        ["answer", "record", "history", "overlay", "archive"],
+    ),
     "/list_models": ({}, ["1st"]),
     "/health": ({}, ["1st"]),
 }

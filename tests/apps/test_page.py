@@ -23,6 +23,7 @@ def test_the_page_introduces_itself(open_studio):
         "Personalize",
         "Degraded",
         "Text query",
+        "Reasoning chat",
     ]
     assert "offline" in page.locator("#studio_title").inner_text()
     page.wait_for_function("document.querySelector('.device').innerText.includes('core')")

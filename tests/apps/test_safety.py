@@ -107,6 +107,7 @@ def test_endpoints_of_the_page_are_not_announced(http):
         "follow_persam",
         "segment_robustsam",
         "segment_text",
+        "chat_segment",
         "list_models",
         "health",
     }

@@ -10,6 +10,7 @@ import gradio as gr
 
 from apps.suite.api.follow import add_follow
 from apps.suite.api.persam import add_persam
+from apps.suite.api.pixellm import add_chat
 from apps.suite.api.robustsam import add_robustsam
 from apps.suite.api.sam import add_sam
 from apps.suite.api.service import add_service
@@ -26,4 +27,5 @@ def add_endpoints(page: gr.Blocks, doorkeeper: Doorkeeper) -> None:
         add_follow(button, doorkeeper)
         add_robustsam(button, doorkeeper)
         add_text(button, doorkeeper)
+        add_chat(button, doorkeeper)
     add_service(page)

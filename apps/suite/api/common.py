@@ -7,9 +7,10 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import wraps
+from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,15 @@ def expose(
     inputs: Sequence[gr.components.Component],
     outputs: Sequence[gr.components.Component],
     doorkeeper: Doorkeeper,
+    line: dict[str, Any] = MODEL,
 ) -> None:
-    """Make a function an endpoint of its name: limited, with errors that say what to do."""
+    """Make a function an endpoint of its name: limited, with errors that say what to do.
+
+    A generator function streams.
+
+    Args:
+        line: that its calls wait in, as gradio's listeners take it.
+    """
 
     @wraps(function)
     def endpoint(*args: Any) -> Any:
@@ -72,7 +80,16 @@ def expose(
         except Exception as error:
             raise error_for_client(error) from None
 
-    button.click(endpoint, list(inputs), list(outputs), api_name=function.__name__, **MODEL)
+    @wraps(function)
+    def streaming(*args: Any) -> Iterator[Any]:
+        try:
+            doorkeeper.check()
+            yield from function(*args)
+        except Exception as error:
+            raise error_for_client(error) from None
+
+    listener = streaming if isgeneratorfunction(function) else endpoint
+    button.click(listener, list(inputs), list(outputs), api_name=function.__name__, **line)
 
 
 def load_picture(path: str | None, name: str = "image") -> LoadedImage:

@@ -27,7 +27,7 @@
 
   const EVENTS = { // of the channel; all others go by "input"
     example: "select", anyway: "change", "remove-word": "submit", "clear-words": "submit",
-    "reset-words": "submit", "words-back": "submit",
+    "reset-words": "submit", "words-back": "submit", ask: "submit", peek: "change",
   };
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-do]");
@@ -105,6 +105,111 @@
     }
   };
 
+  // --- a chat: phrases, and the place in the conversation ----------------------------------------
+
+  const PEEK_MS = 120; // a pointer that only passes asks for nothing
+  let peekTimer = null, peeked = ""; // the phrase that the server shows alone, as "turn:numbers"
+  const peek = (phrase) => {
+    clearTimeout(peekTimer);
+    const { turn = "", numbers = "" } = phrase?.dataset ?? {};
+    const wanted = numbers && `${turn}:${numbers}`;
+    if (wanted === peeked) return;
+    peekTimer = setTimeout(() => {
+      peeked = wanted;
+      send("chat", "change", { do: "peek", turn, numbers });
+    }, PEEK_MS);
+  };
+  document.addEventListener("pointerover", (event) => {
+    if (event.pointerType !== "touch") peek(event.target.closest?.(".phrase"));
+  });
+  document.addEventListener("click", (event) => { // it ends a peek on the server as well
+    if (!event.target.closest("#chat_side [data-do]")) return;
+    clearTimeout(peekTimer);
+    peeked = "";
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || tab() !== "chat" || $("#studio_keys[open]")) return;
+    if (typing(event.target)) press("#chat_cancel");
+    else if ($("#chat_cancel")?.disabled && $("#chat_side .phrase[aria-pressed=true]"))
+      send("chat", "input", { do: "all" });
+  });
+
+  // It stays at its end while it grows, unless the visitor has scrolled back.
+  let atEnd = true, lastTop = 0;
+  document.addEventListener("scroll", ({ target }) => {
+    if (target.id !== "chat_scroll") return;
+    if (target.scrollTop < lastTop) atEnd = false;
+    if (target.scrollHeight - target.scrollTop - target.clientHeight < 40) atEnd = true;
+    lastTop = target.scrollTop;
+  }, true);
+  const follow = () => {
+    const talk = $("#chat_scroll");
+    if (!talk) return;
+    if ($("#chat_live .asked:not([data-seen])")) atEnd = true;
+    for (const one of document.querySelectorAll("#chat_live .asked")) one.dataset.seen = "";
+    if (atEnd) talk.scrollTop = talk.scrollHeight;
+    if (talk.role === "log") return;
+    talk.role = "log";
+    talk.ariaLabel = "Conversation";
+    talk.tabIndex = 0; // so that it scrolls by keyboard
+  };
+
+  // --- trainings: remembered by this browser, and by the page's address -----------------------------
+
+  const KEPT = "studio-trainings", MOST_KEPT = 50;
+  const asked = new URLSearchParams(location.search).get("training") ?? "";
+  const kept = () => {
+    try {
+      const ids = JSON.parse(localStorage.getItem(KEPT));
+      return Array.isArray(ids) ? ids : [];
+    } catch { return []; } // no storage in this window: the address has to do
+  };
+  const keep = (id) => {
+    const ids = [...kept().filter((one) => one !== id), id].slice(-MOST_KEPT);
+    try { localStorage.setItem(KEPT, JSON.stringify(ids)); } catch { /* see above */ }
+  };
+  const address = (id) => {
+    const url = new URL(location);
+    if (id) url.searchParams.set("training", id);
+    else url.searchParams.delete("training");
+    history.replaceState(history.state, "", url);
+  };
+  let recalled = false, opened = false, handing = false, followed = "";
+  const followTraining = () => {
+    const button = $("#tab_dreambooth-button");
+    if (asked && !opened && button) {
+      opened = true;
+      button.click();
+    }
+    if (!window.studioChannels?.dreambooth) return;
+    if (!recalled) {
+      recalled = true;
+      send("dreambooth", "change", { do: "recall", training: asked, known: kept() });
+    }
+    if (handing) {
+      handing = false;
+      send("dreambooth", "change", { do: "from-personalize" });
+    }
+    const id = $("[data-training]")?.dataset.training ?? followed;
+    if (id === followed) return;
+    followed = id;
+    address(id);
+    if (id) keep(id);
+  };
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#personalize_dreambooth")) {
+      handing = true;
+      press("#tab_dreambooth-button");
+      setTimeout(followTraining);
+    }
+    const chip = event.target.closest("[data-fill]");
+    const field = chip && $(`#${chip.dataset.fill} textarea`);
+    if (!field) return;
+    field.value = chip.dataset.text;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    field.focus();
+  });
+
   // --- steps played one after the other -----------------------------------------------------------
 
   const STEP_MS = 1600;
@@ -155,6 +260,8 @@
     giveBack();
     showPlaying();
     showChosen();
+    follow();
+    followTraining();
     refocus();
   };
   new MutationObserver(tidy).observe(document.body, { childList: true, subtree: true });

@@ -26,4 +26,5 @@ TABS = (
     Tab("personalize", "Personalize"),
     Tab("degraded", "Degraded"),
     Tab("text", "Text query"),
+    Tab("chat", "Reasoning chat"),
 )

@@ -1,0 +1,1 @@
+"""The Reasoning chat tab: answers in words whose phrases are linked to masks."""
