@@ -56,6 +56,14 @@ class Settings:
     session_seconds: int = 1800  # how long a visitor's pictures and files outlive the last use
     mcp_server: bool = False
 
+    training_folder: str = "data/trainings"  # DreamBooth's trainings, and their class pictures
+    training_days: int = 30  # how long an ended one is kept after its last use
+    max_training_steps: int = 5000
+    max_class_pictures: int = 1000
+    # Each visitor finds his own learned subjects, by what his browser remembers. On a machine of
+    # one person all of them may be listed to everybody.
+    shared_subjects: bool = False
+
     sticker_folder: str = "data/stickers"  # where training and evaluation keep their sprites
 
     def __post_init__(self) -> None:

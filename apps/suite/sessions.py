@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from apps.suite.notices import Notice
 
@@ -121,6 +121,9 @@ class Session:
         """Drop what a tab keeps in memory."""
 
 
+S = TypeVar("S", bound=Session)
+
+
 class Visitors:
     """Which sessions belong to which browser tab, so that closing it closes them."""
 
@@ -136,6 +139,12 @@ class Visitors:
         if visitor:
             with self._lock:
                 self._sessions.setdefault(visitor, weakref.WeakSet()).add(session)
+
+    def find(self, visitor: str | None, kind: type[S]) -> S | None:
+        """The session of a kind that a browser tab has; None if it did nothing there yet."""
+        with self._lock:
+            sessions = list(self._sessions.get(visitor or "", ()))
+        return next((session for session in sessions if type(session) is kind), None)
 
     def leave(self, visitor: str | None) -> None:
         """Close the sessions of a browser tab that was closed or reloaded."""

@@ -26,11 +26,14 @@ from core.settings import settings
 
 if TYPE_CHECKING:
     from core.clip.model import ClipModel
+    from core.dreambooth.model import DiffusionModel
     from core.pixellm.chat_model import ChatModel
     from core.robustsam.predictor import RobustPredictor
 
 STICKER_DATA = "sticker world, held-out objects, 256 px"
 KNOWN_DATA = "sticker world, known objects in unseen renderings"
+
+TAUGHT_DATA = "sticker world, taught objects and backdrops, unseen seeds"
 
 Results = tuple[dict[str, float], dict[str, Any]]  # figures, details
 
@@ -49,6 +52,10 @@ def _as_chat(entry: Entry, network: Any) -> ChatModel:
     from core.pixellm.build import with_tokenizer
 
     return with_tokenizer(entry, network)
+
+
+def _as_it_is(_: Entry, model: Any) -> Any:
+    return model
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--format",
         help="of --data: coco, labels (images/ and masks/), perseg, davis, for RobustSAM "
         f"{', '.join(LAYOUTS)}, for CaR voc, context, coco_object, coco_stuff, ade20k, "
-        "refcoco, ref_davis, or for PixelLM muse, reasonseg, refcoco, multi_refcoco",
+        "refcoco, ref_davis, for PixelLM muse, reasonseg, refcoco, multi_refcoco, or for "
+        "DreamBooth dreambooth",
     )
     parser.add_argument("--split", help="car, pixellm: of --data, such as testA or google/val")
     parser.add_argument("--classifier", help="car: catalogue id of the CLIP that scores")
@@ -362,6 +370,25 @@ def _pixellm_table(details: dict[str, Any]) -> str:
     return table(details["beside"]) if "beside" in details else all_tables()
 
 
+def _diffusion(model: DiffusionModel, args: argparse.Namespace) -> Results:
+    from core.evaluation.diffusion import run_diffusion
+
+    return run_diffusion(model, args)
+
+
+def _dreambooth(model: DiffusionModel, args: argparse.Namespace) -> Results:
+    from core.evaluation.dreambooth_run import run_dreambooth
+
+    return run_dreambooth(model, args)
+
+
+def _dreambooth_table(details: dict[str, Any]) -> str:
+    """Published figures, ours beside them if they were measured alike."""
+    from core.evaluation.dreambooth_published import table
+
+    return table(details.get("beside"))
+
+
 PROTOCOLS: dict[str, Protocol] = {
     "sam": Protocol(_sam, 500),
     "edges": Protocol(_edges, 100),
@@ -373,6 +400,17 @@ PROTOCOLS: dict[str, Protocol] = {
     "clip": Protocol(_clip, 4, "clip_embedded", hand_over=_as_clip, data=KNOWN_DATA),
     "car": Protocol(_car, 100, "clip_embedded", _car_table, _as_clip, KNOWN_DATA),
     "pixellm": Protocol(_pixellm, 150, "pixellm_embedded", _pixellm_table, _as_chat, KNOWN_DATA),
+    "diffusion": Protocol(
+        _diffusion, 600, "diffusion_embedded", hand_over=_as_it_is, data=TAUGHT_DATA
+    ),
+    "dreambooth": Protocol(
+        _dreambooth,
+        12,
+        "diffusion_embedded",
+        _dreambooth_table,
+        _as_it_is,
+        "sticker world, held-out objects as subjects",
+    ),
 }
 
 

@@ -22,6 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from core.training.muon import ConvolutionMuon
+
 LONGEST_STEP = 60.0  # seconds; a process that was suspended has not spent its budget
 
 
@@ -59,8 +61,8 @@ class TrainingRun:
     Use: ``for step in run.steps(): run.update(loss_of(step))``.
 
     Args:
-        matrices: names of the hidden matrices to step with Muon (orthogonalised momentum) instead
-            of AdamW; for transformers that start from nothing.
+        matrices: names of the hidden matrices and convolutions to step with Muon (orthogonalised
+            momentum) instead of AdamW; for models that start from nothing.
     """
 
     def __init__(
@@ -222,7 +224,7 @@ def _make_optimizers(
     ]
     if matrices:
         optimizers.append(
-            torch.optim.Muon(
+            ConvolutionMuon(
                 [named[name] for name in matrices],
                 lr=config.matrix_rate,
                 weight_decay=config.weight_decay,

@@ -35,6 +35,7 @@ GONE = {
     "degraded": "Drop a bad picture",
     "text": "Drop a picture into the frame",
     "chat": "Drop a picture into the frame",
+    "dreambooth": "Drop 3 to 20 pictures",
 }
 
 SQUARE = (120, 80, 200, 160)  # x0, y0, x1, y1 of the orange square in `square_picture`

@@ -136,6 +136,21 @@ def take_chat(browser: Browser, server: Server) -> None:
     studio.close()
 
 
+def take_dreambooth(browser: Browser, server: Server) -> None:
+    """Find an example subject in its pictures, and accept the masks."""
+    looks = {"color_scheme": "light", "reduced_motion": "reduce"}
+    studio = Studio(browser, server, tab="dreambooth", viewport=SIZE, **looks)
+    studio.page.click("#dreambooth_example_1")
+    studio.wait("ready: Look at the masks")
+    studio.page.click("[data-do=accept-all]")
+    studio.page.wait_for_selector("#dreambooth_step2", state="visible")
+    studio.page.evaluate("document.fonts.ready")
+    studio.page.evaluate("scrollTo(0, 0)")
+    studio.page.mouse.move(5, 5)
+    save(studio.page.screenshot(animations="disabled"), FOLDER / "dreambooth.png")
+    studio.close()
+
+
 def draw_examples() -> Image.Image:
     """Two tiles for each example, the answer to a click and to a box; two examples a row."""
     rows = []
@@ -192,6 +207,7 @@ def main() -> None:
             take_degraded(browser, Server(url, Path(folder)))
             take_text(browser, Server(url, Path(folder)))
             take_chat(browser, Server(url, Path(folder)))
+            take_dreambooth(browser, Server(url, Path(folder)))
             browser.close()
 
 

@@ -24,6 +24,7 @@ def test_the_page_introduces_itself(open_studio):
         "Degraded",
         "Text query",
         "Reasoning chat",
+        "DreamBooth",
     ]
     assert "offline" in page.locator("#studio_title").inner_text()
     page.wait_for_function("document.querySelector('.device').innerText.includes('core')")

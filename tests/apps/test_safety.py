@@ -108,6 +108,8 @@ def test_endpoints_of_the_page_are_not_announced(http):
         "segment_robustsam",
         "segment_text",
         "chat_segment",
+        "dreambooth_train",
+        "dreambooth_sample",
         "list_models",
         "health",
     }

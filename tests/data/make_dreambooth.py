@@ -43,8 +43,10 @@ def draw_alone(atlas: Atlas, sprite: int, count: int) -> list[tuple[np.ndarray, 
         batch = scenes.compose(Cast(sprites, light, torch.full_like(sprites, -1)))
         whole = (batch.visible_fractions[:, 0] > 0.97).tolist()
         for image, ids, is_whole in zip(batch.images, batch.instance_ids, whole, strict=True):
-            if is_whole:
-                kept.append((image.permute(1, 2, 0).numpy(), ids.numpy() > 0))
+            mask = ids.numpy() > 0
+            inside = not (mask[[0, -1]].any() or mask[:, [0, -1]].any())
+            if is_whole and inside:
+                kept.append((image.permute(1, 2, 0).numpy(), mask))
     return kept[:count]
 
 

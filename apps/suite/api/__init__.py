@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gradio as gr
 
+from apps.suite.api.dreambooth import add_dreambooth
 from apps.suite.api.follow import add_follow
 from apps.suite.api.persam import add_persam
 from apps.suite.api.pixellm import add_chat
@@ -28,4 +29,5 @@ def add_endpoints(page: gr.Blocks, doorkeeper: Doorkeeper) -> None:
         add_robustsam(button, doorkeeper)
         add_text(button, doorkeeper)
         add_chat(button, doorkeeper)
+        add_dreambooth(button, doorkeeper)
     add_service(page)

@@ -27,4 +27,5 @@ TABS = (
     Tab("degraded", "Degraded"),
     Tab("text", "Text query"),
     Tab("chat", "Reasoning chat"),
+    Tab("dreambooth", "DreamBooth"),
 )

@@ -184,6 +184,9 @@ def _lay_out_results(parts: SimpleNamespace) -> None:
     parts.answers = html("", elem_id="personalize_answers")
     drawing_controls(parts, "personalize")
     downloads_row(parts, "personalize")
+    # static/suite.js opens the other tab, which fetches pictures and masks by itself.
+    with gr.Row(elem_classes="buttons"):
+        gr.Button("Use for DreamBooth", size="sm", elem_id="personalize_dreambooth")
 
 
 def _lay_out_parameters(parts: SimpleNamespace, threshold: float) -> None:

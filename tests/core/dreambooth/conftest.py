@@ -46,9 +46,17 @@ FAST = DreamBoothConfig(
 def tiny_config(prediction_type: str = "v_prediction") -> dict:
     """The embedded model's configuration, shrunk: two levels, latents of a fourth of the side."""
     config = embedded_pipeline_config()
-    config["vae"] |= {"block_out_channels": [4, 4, 8], "norm_num_groups": 2}
+    config["vae"] |= {
+        "block_out_channels": [4, 4, 8],
+        "down_block_types": ["DownEncoderBlock2D"] * 3,
+        "up_block_types": ["UpDecoderBlock2D"] * 3,
+        "latent_channels": 4,
+        "norm_num_groups": 2,
+    }
     config["unet"] |= {
         "sample_size": SIDE // 4,
+        "in_channels": 4,
+        "out_channels": 4,
         "block_out_channels": [8, 8],
         "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
         "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],

@@ -54,7 +54,7 @@ def test_the_embedded_model_is_small_and_made_for_64_px(words):
     assert numbers(model.vae) <= 1_700_000
     assert 3_000_000 <= numbers(model.unet) <= 6_000_000
     assert numbers(model) - numbers(table) <= 20_000_000
-    assert (model.factor, model.channels, model.resolution) == (4, 4, 64)
+    assert (model.factor, model.channels, model.resolution) == (8, 8, 64)
     assert model.scheduler.config.prediction_type == "v_prediction"
     assert model.check_side(128) == 128
     with pytest.raises(PromptError, match="multiple of 16, such as 64"):
