@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from apps.suite import app
 from apps.suite.tabs import TABS
@@ -49,6 +50,8 @@ def serve_chat(folder: Path, script: Script | None = None) -> Iterator[tuple[Ser
         place.mkdir()
         patch.setitem(os.environ, "GRADIO_TEMP_DIR", str(place))
         options = replace(settings, port=port)
+        # The page sets it for its process, which is the tests' here.
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
         page = app.build(options, CHAT)
         try:
             yield Server(app.launch(page, options), folder), script

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from apps.suite import app
 from apps.suite.dreambooth import work
@@ -87,6 +88,8 @@ def serve_dreambooth(folder: Path) -> Iterator[Server]:
         place.mkdir()
         patch.setitem(os.environ, "GRADIO_TEMP_DIR", str(place))
         options = replace(settings, port=port)
+        # The page sets it for its process, which is the tests' here.
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
         page = app.build(options, SHOWN)
         try:
             yield Server(app.launch(page, options), folder)
