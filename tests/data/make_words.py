@@ -23,7 +23,7 @@ from core.training.clip_scenes import known_objects
 
 FOLDER = Path(__file__).parent / "words"
 SEED = 78
-SCENES, PHRASES = 8, 8
+SCENES, PHRASES = 5, 8
 COLUMNS, ROWS = 10, 8  # of a sheet
 
 
